@@ -1,0 +1,110 @@
+"""Every way a request can fail, each with its own answer.
+
+A `Kind` says how an error looks on each wire; a `PenstockError` is one occurrence of a kind.
+Rendering happens in `protocols` only, and in one place per dialect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+MESSAGE_LIMIT = 400
+"""Characters of a message. With its frame an error body stays under 1 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of error is told: OpenAI `code` and `type`, HTTP status, retry or not.
+
+    Statuses follow what clients do with them: 408, 409, 501 and 503 are retried by some without
+    pause, so none of them is used for a generation route.
+    """
+
+    code: str
+    type: str
+    status: int
+    retryable: bool = False
+    reason: str = "failed"
+    """The word under which a generation that ended this way is counted and logged."""
+
+
+INVALID_VALUE = Kind("invalid_value", "invalid_request_error", 400)
+INVALID_JSON = Kind("invalid_json", "invalid_request_error", 400)
+UNSUPPORTED = Kind("unsupported_parameter", "invalid_request_error", 400)
+CONTEXT_LENGTH = Kind("context_length_exceeded", "invalid_request_error", 400)
+NOT_FOUND = Kind("not_found", "invalid_request_error", 404)
+MODEL_NOT_FOUND = Kind("model_not_found", "invalid_request_error", 404)
+METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
+TOO_LARGE = Kind("request_too_large", "invalid_request_error", 413)
+OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True)
+UNAVAILABLE = Kind("unavailable", "overloaded_error", 429, retryable=True, reason="shutdown")
+STALLED = Kind("stalled", "server_error", 500, reason="stalled")
+CANCELLED = Kind("cancelled", "server_error", 500, reason="cancelled")
+INTERNAL = Kind("internal_error", "server_error", 500)
+
+KINDS = (
+    INVALID_VALUE,
+    INVALID_JSON,
+    UNSUPPORTED,
+    CONTEXT_LENGTH,
+    NOT_FOUND,
+    MODEL_NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    TOO_LARGE,
+    OVERLOADED,
+    UNAVAILABLE,
+    STALLED,
+    CANCELLED,
+    INTERNAL,
+)
+
+
+class PenstockError(Exception):
+    """One failure, told to the one client that it concerns.
+
+    `message` says what was wrong and what to do; it never echoes input. `param` names the field.
+    `retry_after_s` is whole seconds from 1 to 60: openai-python gives up above 120 s and ignores 0.
+    """
+
+    def __init__(
+        self, kind: Kind, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message[:MESSAGE_LIMIT]
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.kind, self.message, self.param, self.retry_after_s)
+
+
+def _rebuild(kind: Kind, message: str, param: str | None, retry: int | None) -> PenstockError:
+    return PenstockError(kind, message, param=param, retry_after_s=retry)
+
+
+def invalid(param: str, message: str) -> PenstockError:
+    """The field named `param` has a value that cannot be used."""
+    return PenstockError(INVALID_VALUE, message, param=param)
+
+
+def unsupported(param: str, message: str) -> PenstockError:
+    """The field named `param` is known, and ignoring it would change the result silently."""
+    return PenstockError(UNSUPPORTED, message, param=param)
+
+
+def internal() -> PenstockError:
+    """The fault is ours. What happened is in the log, never in the answer."""
+    return PenstockError(INTERNAL, "the server failed on this request; its log says why")
+
+
+def reraise_single(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the one exception inside nested groups, or the group where there are several.
+
+    Trio's nurseries always raise groups; this is the only place where they are unwrapped.
+    """
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    raise error from None

@@ -1,0 +1,55 @@
+"""What travels from a decode task to its writer, one object at a time.
+
+`through` is the 1-based index of the last token that an event covers, so that whoever holds the
+wire can say how far the model has run ahead of its reader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from penstock.errors import PenstockError
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one generation. `completion` counts EOS and the tokens of a cut-off stop string."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text that is never empty, and the ids of the tokens that completed it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The normal end. Nothing follows it."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end of a generation that could not finish. Nothing follows it."""
+
+    error: PenstockError
+
+
+Terminal: TypeAlias = Finished | Failed
+Event: TypeAlias = Delta | Terminal

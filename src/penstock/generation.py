@@ -1,0 +1,51 @@
+"""A live generation as a source of events: tokens in, text out, one ending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstock.decoder import Decoder, TokenSequence
+from penstock.engine.text import TextStream
+from penstock.events import Delta, Finished, FinishReason, Usage
+from penstock.pipeline import Emit
+from penstock.requests import Prompt
+
+
+@dataclass(slots=True)
+class Generation:
+    """Decodes `prompt` and emits its text. Call it once."""
+
+    decoder: Decoder
+    prompt: Prompt
+    text: TextStream
+    made: int = 0
+    """Tokens taken from the decoder so far."""
+    _unsent: list[int] = field(default_factory=list)
+
+    async def __call__(self, emit: Emit) -> Finished:
+        """Emit text until the generation ends.
+
+        Resource handling: the slot is free when this returns or raises, also when it is cancelled.
+        """
+        with self.decoder.open(self.prompt) as sequence:
+            reason = await self._decode(sequence, emit)
+        if rest := self.text.flush():
+            await emit(self._delta(rest))
+        usage = Usage(len(self.prompt.token_ids), self.made)
+        return Finished("stop" if self.text.stopped else reason, usage, self.made)
+
+    async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
+        while True:
+            sampled = await sequence.next_token()
+            self.made += 1
+            self._unsent.append(sampled.token_id)
+            if piece := self.text.push(sampled.token_id):
+                await emit(self._delta(piece))
+            if self.text.stopped:
+                return "stop"
+            if sampled.end is not None:
+                return sampled.end
+
+    def _delta(self, text: str) -> Delta:
+        token_ids, self._unsent = tuple(self._unsent), []
+        return Delta(text, token_ids, self.made)

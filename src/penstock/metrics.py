@@ -1,0 +1,65 @@
+"""What is counted, under which name. Every ending of a generation is counted here, once.
+
+Only the cancellation counter has "cancel" in its name or labels: clients look for that word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+
+from penstock.errors import CANCELLED
+from penstock.events import Finished, Terminal
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CancelReason = Literal["disconnect", "client"]
+
+# A `_created` gauge beside each counter doubles the page and says nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has it untyped
+
+
+class Metrics:
+    """The counters and gauges of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.started = self._counter("requests_started", "Generations that were given a place.")
+        self.refused = self._counter("requests_refused", "Requests refused.", "code")
+        self.finished = self._counter("requests_finished", "Generations that ended well.", "reason")
+        self.failed = self._counter("requests_failed", "Generations that broke off.", "reason")
+        self.cancelled = self._counter(
+            "requests_cancelled", "Generations that nobody wanted any more.", "reason"
+        )
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens accepted.")
+        self.tokens = self._counter("generated_tokens", "Tokens made and counted in usage.")
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A gauge that is read from the living object whenever somebody looks."""
+        gauge = Gauge(f"penstock_{name}", text, registry=self._registry)
+        gauge.set_function(value)
+
+    def count_end(self, terminal: Terminal | None) -> str:
+        """Count how a generation ended; None means that its reader went away. Returns the reason."""
+        if terminal is None:
+            return self._count_cancelled("disconnect")
+        if isinstance(terminal, Finished):
+            self.finished.labels(terminal.finish_reason).inc()
+            return terminal.finish_reason
+        if terminal.error.kind is CANCELLED:
+            return self._count_cancelled("client")
+        self.failed.labels(terminal.error.kind.reason).inc()
+        return terminal.error.kind.reason
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def _count_cancelled(self, reason: CancelReason) -> str:
+        self.cancelled.labels(reason).inc()
+        return reason
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"penstock_{name}", text, labels, registry=self._registry)

@@ -1,0 +1,140 @@
+"""One request: a nursery, a channel of size zero, a task that decodes and a writer.
+
+    source --emit--> channel of size 0 --> encoder --> sink
+    (child task)                          (this task)
+
+The decode task cannot send before the writer receives, and the writer does not receive while its
+sink blocks. So a reader that stops reading stops its own decode task, which stops asking for
+tokens, which leaves its row out of the model's steps. Whatever ends one end of the channel ends
+the other: both live in the same nursery.
+
+At most this many tokens are computed beyond the last completed write: one in the writer's hand,
+one in the decode task's, `lookahead` in the decoder's, and those whose text is still held back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import trio
+
+from penstock.errors import STALLED, PenstockError, internal
+from penstock.events import Delta, Event, Failed, Finished, Terminal
+
+log = logging.getLogger(__name__)
+
+Emit: TypeAlias = Callable[[Delta], Awaitable[None]]
+Source: TypeAlias = Callable[[Emit], Awaitable[Finished]]
+
+
+class Encoder(Protocol):
+    """Events to bytes, for one dialect. Pure; empty bytes mean that nothing is to be written."""
+
+    def encode(self, event: Event) -> bytes: ...
+
+    def heartbeat(self) -> bytes: ...
+
+
+class Sink(Protocol):
+    """The wire. `event` is None for a heartbeat; a failure may come before anything was written."""
+
+    async def open(self) -> None:
+        """The request was accepted; the first event may be a while."""
+
+    async def write(self, data: bytes, event: Event | None) -> None: ...
+
+    def release(self) -> None:
+        """Decoding was stopped: hold no event back any more, and drop what has not been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a stream may be silent, and how long one write may block, in seconds."""
+
+    heartbeat_s: float
+    stall_deadline_s: float
+
+
+class Live:
+    """One running generation. `end` is its one ending: the first call counts, later ones do not."""
+
+    def __init__(self) -> None:
+        self.terminal: Terminal | None = None
+        self.scope = trio.CancelScope()
+        self.sink: Sink | None = None
+        self._stop: PenstockError | None = None
+
+    def stop(self, error: PenstockError) -> None:
+        """End decoding now; the reader still gets a terminal event that says why."""
+        self._stop = self._stop or error
+        self.scope.cancel()
+        if self.sink is not None:
+            self.sink.release()
+
+    def end(self, terminal: Terminal) -> Terminal:
+        self.terminal = self.terminal or terminal
+        return self.terminal
+
+    def stopped(self) -> Failed:
+        return Failed(self._stop or internal())
+
+
+async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace: Pace) -> None:
+    """Write everything that `source` emits, then one terminal event, to `sink`.
+
+    Resource handling: both tasks have ended when this returns or raises.
+    Error handling: what `source` raises becomes the terminal event; what `sink` raises propagates
+    (in a group). A write that blocks for `stall_deadline_s` ends the stream as stalled.
+    """
+    live.sink = sink
+    async with trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[Event](0)
+        nursery.start_soon(_produce, live, source, send)
+        with receive:
+            await sink.open()
+            await _write(live, receive, encoder, sink, pace)
+        nursery.cancel_scope.cancel()
+
+
+async def _produce(live: Live, source: Source, send: trio.MemorySendChannel[Event]) -> None:
+    terminal: Terminal | None = None
+    # Not `async with`: its closing checkpoint can replace the error that is being raised.
+    with send:
+        with live.scope:
+            terminal = await _attempt(source, send.send)
+        await send.send(live.end(terminal or live.stopped()))
+
+
+async def _attempt(source: Source, emit: Emit) -> Terminal:
+    try:
+        return await source(emit)
+    except PenstockError as error:
+        return Failed(error)
+    except Exception:
+        log.exception("a generation failed")
+        return Failed(internal())
+
+
+async def _write(
+    live: Live,
+    receive: trio.MemoryReceiveChannel[Event],
+    encoder: Encoder,
+    sink: Sink,
+    pace: Pace,
+) -> None:
+    event: Event | None = None
+    while not isinstance(event, Finished | Failed):
+        event = None
+        with trio.move_on_after(pace.heartbeat_s):
+            event = await receive.receive()
+        data = encoder.heartbeat() if event is None else encoder.encode(event)
+        if not data:
+            continue
+        with trio.move_on_after(pace.stall_deadline_s) as patience:
+            await sink.write(data, event)
+        if patience.cancelled_caught:
+            live.end(Failed(PenstockError(STALLED, "the reader stopped reading")))
+            return

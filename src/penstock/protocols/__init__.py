@@ -1,0 +1,1 @@
+"""Wire formats: total parsers and pure encoders, one module a dialect. No I/O."""

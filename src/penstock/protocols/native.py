@@ -1,0 +1,84 @@
+"""GET /chat/stream: one question in the query, one answer as EventSource likes it.
+
+`id: <name>:<n>` on each event lets a reconnecting EventSource say where it was. The end is an
+event named `done`, errors included: `error` is a name that EventSource keeps for itself.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from json import dumps
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from penstock.errors import invalid
+from penstock.events import Delta, Event, Failed, Finished
+from penstock.protocols import sse
+from penstock.protocols.common import Seed, Temperature, Tokens, parse_prompt, render_error
+from penstock.protocols.openai_answer import render_usage
+from penstock.requests import GenerateRequest, Message, Sampling
+
+RETRY_MS = 1000
+MAX_FIELDS = 32
+
+
+class Query(msgspec.Struct):
+    """The query of GET /chat/stream."""
+
+    prompt: str | None = None
+    max_tokens: Tokens | None = None
+    temperature: Temperature = 1.0
+    seed: Seed | None = None
+
+
+def parse_query(query: bytes) -> GenerateRequest:
+    """A chat of one user message. Raises `PenstockError`."""
+    fields = _fields(query)
+    try:
+        asked = msgspec.convert(fields, Query, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise invalid(where.rstrip("`"), f"{where.rstrip('`')}: {what.replace('`', '')}") from None
+    seed = None if asked.seed is None else asked.seed % 2**64
+    return GenerateRequest(
+        messages=(Message("user", parse_prompt(asked.prompt)),),
+        max_tokens=asked.max_tokens,
+        sampling=Sampling(temperature=asked.temperature, seed=seed),
+    )
+
+
+class ChatStreamEncoder:
+    """Events named token and done, numbered from 1."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._numbers = count(1)
+
+    def encode(self, event: Event) -> bytes:
+        match event:
+            case Delta(text):
+                return self._event("token", f'{{"text":{dumps(text)}}}')
+            case Finished(reason, usage):
+                told: dict[str, Any] = {"finish_reason": reason, "usage": render_usage(usage)}
+                return self._event("done", sse.dump(told))
+            case Failed(error):
+                told = {"finish_reason": "error", "error": render_error(error)}
+                return self._event("done", sse.dump(told))
+
+    def heartbeat(self) -> bytes:
+        return sse.KEEP_ALIVE_LINE
+
+    def _event(self, name: str, payload: str) -> bytes:
+        number = next(self._numbers)
+        retry_ms = RETRY_MS if number == 1 else None
+        return sse.event(name, payload, event_id=f"{self._name}:{number}", retry_ms=retry_ms)
+
+
+def _fields(query: bytes) -> dict[str, Any]:
+    try:
+        text = query.decode("ascii")
+        return dict(parse_qsl(text, max_num_fields=MAX_FIELDS, errors="strict"))
+    except (UnicodeDecodeError, ValueError):
+        raise invalid("query", "the query is not valid UTF-8, or has too many fields") from None

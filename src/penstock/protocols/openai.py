@@ -1,0 +1,112 @@
+"""OpenAI's chat and text completions: what may be asked.
+
+Fields that are unknown are ignored. Fields that are known, not supported, and would change the
+result silently are refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.errors import PenstockError
+from penstock.protocols.body import decode
+from penstock.protocols.common import (
+    ChatMessage,
+    SamplingBody,
+    Tokens,
+    parse_messages,
+    parse_prompt,
+    parse_sampling,
+    refuse,
+    render_error,
+)
+from penstock.protocols.sse import dump
+from penstock.requests import GenerateRequest
+
+DEFAULT_COMPLETION_TOKENS = 64
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class Body(SamplingBody):
+    """What both kinds of completion have in common."""
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class ChatBody(Body):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] | None = None
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    response_format: dict[str, Any] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+
+
+class CompletionBody(Body):
+    """POST /v1/completions."""
+
+    prompt: str | list[Any] | None = None
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
+    best_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request and how its answer is to be delivered."""
+
+    request: GenerateRequest
+    stream: bool
+    include_usage: bool
+
+
+def parse_chat(body: bytes) -> Asked:
+    """A chat completion request. Raises `PenstockError` for anything else."""
+    chat = decode(body, ChatBody)
+    messages = parse_messages(chat.messages)
+    refuse(
+        logprobs=bool(chat.logprobs),
+        top_logprobs=bool(chat.top_logprobs),
+        response_format=(chat.response_format or {"type": "text"}).get("type") != "text",
+        tool_choice=chat.tool_choice not in (None, "auto", "none"),
+    )
+    limit = chat.max_completion_tokens or chat.max_tokens
+    return _asked(
+        chat, GenerateRequest(messages=messages, max_tokens=limit, **parse_sampling(chat))
+    )
+
+
+def parse_completion(body: bytes) -> Asked:
+    """A text completion request. Raises `PenstockError` for anything else."""
+    completion = decode(body, CompletionBody)
+    prompt = parse_prompt(completion.prompt)
+    refuse(
+        suffix=bool(completion.suffix),
+        echo=bool(completion.echo),
+        logprobs=completion.logprobs is not None,
+        best_of=(completion.best_of or 1) > 1,
+    )
+    limit = completion.max_tokens or DEFAULT_COMPLETION_TOKENS
+    return _asked(
+        completion, GenerateRequest(prompt=prompt, max_tokens=limit, **parse_sampling(completion))
+    )
+
+
+def dump_error(error: PenstockError) -> str:
+    """The error as OpenAI's clients expect it, in a body or in an event."""
+    return dump({"error": render_error(error)})
+
+
+def _asked(body: Body, request: GenerateRequest) -> Asked:
+    usage = bool(body.stream_options and body.stream_options.include_usage)
+    return Asked(request, stream=bool(body.stream), include_usage=usage)

@@ -1,0 +1,133 @@
+"""The `penstock.v1` WebSocket protocol: messages in, messages out.
+
+Client: start, resume, pull, cancel. Server: started, token, then exactly one of complete,
+cancelled, error. A token costs one credit where credits were asked for; all else is free.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from json import dumps
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from penstock.errors import CANCELLED, PenstockError, unsupported
+from penstock.events import Delta, Event, Failed, Finished
+from penstock.protocols.common import (
+    ChatMessage,
+    SamplingBody,
+    parse_messages,
+    parse_prompt,
+    parse_sampling,
+    render_error,
+)
+from penstock.protocols.openai_answer import render_usage
+from penstock.requests import GenerateRequest
+
+SUBPROTOCOL = "penstock.v1"
+
+# Close codes.
+NORMAL = 1000
+GOING_AWAY = 1001
+BINARY = 1003
+INTERNAL_ERROR = 1011
+READER_STALLED = 1013
+MALFORMED = 4400
+SILENT = 4408
+BUSY = 4409
+
+Credits = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class ProtocolError(ValueError):
+    """A message that cannot be understood; the socket is closed with `MALFORMED`."""
+
+
+class Start(SamplingBody, tag="start", tag_field="type"):
+    prompt: str | list[Any] | None = None
+    messages: list[ChatMessage] | None = None
+    credits: Credits | None = None
+    resumable: bool | None = None
+
+    def request(self) -> GenerateRequest:
+        """What to generate. Raises `PenstockError`."""
+        if self.resumable:
+            raise unsupported("resumable", "resumable is not supported by this server yet")
+        common = parse_sampling(self)
+        if self.messages is not None and self.prompt is None:
+            messages = parse_messages(self.messages)
+            return GenerateRequest(messages=messages, max_tokens=self.max_tokens, **common)
+        return GenerateRequest(
+            prompt=parse_prompt(self.prompt), max_tokens=self.max_tokens, **common
+        )
+
+
+class Resume(msgspec.Struct, tag="resume", tag_field="type"):
+    job_id: str
+    after: Annotated[int, Meta(ge=0)] = 0
+
+
+class Pull(msgspec.Struct, tag="pull", tag_field="type"):
+    n: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class Cancel(msgspec.Struct, tag="cancel", tag_field="type"):
+    pass
+
+
+ClientMessage: TypeAlias = Start | Resume | Pull | Cancel
+_decoder = msgspec.json.Decoder(ClientMessage)
+
+
+def parse(text: str) -> ClientMessage:
+    """One client message. Raises `ProtocolError`, whose text is fit for a close reason."""
+    try:
+        message: ClientMessage = _decoder.decode(text)
+        return message
+    except msgspec.ValidationError as error:
+        raise ProtocolError(str(error).replace("`", "")[:100]) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        raise ProtocolError("not JSON") from None
+
+
+class MessageEncoder:
+    """Events to server messages. `seq` counts tokens from 1; the terminal has the next number."""
+
+    def __init__(self, job_id: str, model: str) -> None:
+        self._job_id = job_id
+        self._model = model
+        self._numbers = count(1)
+
+    def started(self) -> bytes:
+        told = {"type": "started", "job_id": self._job_id, "model": self._model, "after": 0}
+        return _dump(told)
+
+    def encode(self, event: Event) -> bytes:
+        number = next(self._numbers)
+        match event:
+            case Delta(text):
+                return f'{{"type":"token","seq":{number},"text":{dumps(text)}}}'.encode()
+            case Finished(reason, usage):
+                told = {"finish_reason": reason, "usage": render_usage(usage)}
+                return self._terminal("complete", number, told)
+            case Failed(error) if error.kind is CANCELLED:
+                return self._terminal("cancelled", number, {})
+            case Failed(error):
+                return self._terminal("error", number, {"error": render_error(error)})
+
+    def heartbeat(self) -> bytes:
+        return b""
+
+    def _terminal(self, kind: str, number: int, told: dict[str, Any]) -> bytes:
+        return _dump({"type": kind, "seq": number, "job_id": self._job_id, **told})
+
+
+def refusal(error: PenstockError) -> bytes:
+    """A start or resume that was refused; the socket stays open."""
+    return _dump({"type": "error", "error": render_error(error)})
+
+
+def _dump(told: dict[str, Any]) -> bytes:
+    return dumps(told, separators=(",", ":")).encode()

@@ -1,0 +1,72 @@
+"""One request as every dialect states it, whatever the JSON looked like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SEED_LIMIT = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. `role` is one of system, user, assistant, tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a token is drawn from the logits.
+
+    `temperature` 0 is greedy, whatever the seed. `top_k` 0 and `top_p` 1 switch those off.
+    `seed` None means that one is drawn when the request is admitted.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """What to generate. Exactly one of `prompt` and `messages` is set."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("a request has either a prompt or messages")
+
+    @property
+    def prompt_field(self) -> str:
+        return "prompt" if self.messages is None else "messages"
+
+    @property
+    def characters(self) -> int:
+        """Length of all that will be tokenised."""
+        if self.messages is None:
+            return len(self.prompt or "")
+        return sum(len(message.content) for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised request, ready for the engine. `max_tokens` fits the context."""
+
+    token_ids: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    seed: int
+    ignore_eos: bool

@@ -1,0 +1,104 @@
+"""Every knob, once. CLI flags, environment names, TOML keys and their documentation come from here.
+
+Units stand in the names; bounds stand in the types and are checked wherever a value comes from.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+ENV_PREFIX = "PENSTOCK_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it and its source."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `penstock serve` runs with."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    model: Annotated[
+        str,
+        Meta(description="Model folder, or NAME=FOLDER; empty serves the embedded model."),
+    ] = ""
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")
+    ] = "auto"
+    threads: Annotated[
+        int, Meta(ge=0, le=1024, description="CPU threads for the model; 0 chooses.")
+    ] = 0
+    slots: Annotated[
+        int, Meta(ge=1, le=4096, description="Sequences that the KV cache holds at once.")
+    ] = 16
+    queue: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Requests that may wait for a slot.")
+    ] = 64
+    max_len: Annotated[
+        int,
+        Meta(ge=0, le=1 << 20, description="Tokens of prompt and answer; 0 is the model's own."),
+    ] = 0
+    lookahead: Annotated[
+        int,
+        Meta(ge=0, le=64, description="Tokens computed before the reader has asked for them."),
+    ] = 1
+    prefill_chunk: Annotated[
+        int, Meta(ge=1, le=65536, description="Prompt tokens computed between two decode steps.")
+    ] = 128
+    max_tokens: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="Tokens of a chat answer that names no limit.")
+    ] = 256
+    max_body_bytes: Annotated[
+        int, Meta(ge=1024, description="Largest request body accepted, in bytes.")
+    ] = 2 << 20
+    heartbeat_s: Annotated[
+        float, Meta(gt=0, description="Seconds of silence after which a stream shows life.")
+    ] = 15.0
+    stall_deadline_s: Annotated[
+        float, Meta(gt=0, description="Seconds one write may block before its stream is ended.")
+    ] = 30.0
+    drain_s: Annotated[
+        float, Meta(ge=0, description="Seconds that streams may finish in after a stop signal.")
+    ] = 10.0
+    log_format: Annotated[
+        Literal["pretty", "json"], Meta(description="How log lines look.")
+    ] = "pretty"
+
+
+def build(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
+    """Settings from loose values (numbers may be strings).
+
+    Raises `SettingsError` that names the setting.
+    """
+    try:
+        return msgspec.convert(dict(values), Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_explain(str(error))}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table of a TOML file, with dashes in keys allowed. Raises `SettingsError`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    if unknown := sorted(set(values) - set(Settings.__struct_fields__)):
+        raise SettingsError(f"{path}: there is no setting called {unknown[0]}")
+    return values
+
+
+def _explain(message: str) -> str:
+    """`Expected `int` >= 1 - at `$.slots`` -> `slots: expected int >= 1`."""
+    what, _, where = message.partition(" - at `$.")
+    what = what.replace("`", "")
+    return f"{where.rstrip('`')}: {what[:1].lower()}{what[1:]}" if where else what

@@ -1,0 +1,57 @@
+"""The ASGI application: generation goes down the pipeline, all else to Quart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from penstock.errors import NOT_FOUND, PenstockError
+from penstock.service import Service
+from penstock.web import native, openai, ws
+from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
+from penstock.web.ops import make_ops
+
+ROUTES: Mapping[str, tuple[str, Handler]] = {
+    "/v1/chat/completions": ("POST", openai.chat_completions),
+    "/v1/completions": ("POST", openai.completions),
+    "/chat/stream": ("GET", native.chat_stream),
+}
+SOCKET_PATH = "/v1/ws"
+
+
+class App:
+    """One service as an ASGI 3 application. Runs on Trio."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._ops = make_ops(service)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+        elif route := ROUTES.get(scope["path"]):
+            method, handler = route
+            await handle(self.service, Exchange(scope, receive, send), method, handler)
+        else:
+            await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
+
+    async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["path"] == SOCKET_PATH:
+            await ws.serve(self.service, scope, receive, send)
+        else:
+            await receive()
+            await ws.deny(send, PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}"))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The service runs from startup to shutdown."""
+        async with trio.open_nursery() as nursery:
+            await receive()
+            nursery.start_soon(self.service.run)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            nursery.cancel_scope.cancel()
+        await send({"type": "lifespan.shutdown.complete"})

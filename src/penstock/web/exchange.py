@@ -1,0 +1,136 @@
+"""One HTTP request and its response, in plain ASGI.
+
+Routes that generate use this instead of a framework's request and response: per idle stream that
+costs 33 KiB where Quart's costs 42, and nothing between the pipeline and the socket buffers.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
+
+import trio
+
+from penstock.errors import METHOD_NOT_ALLOWED, TOO_LARGE, PenstockError, internal
+from penstock.protocols.openai import dump_error
+from penstock.service import Service
+
+log = logging.getLogger(__name__)
+
+Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+JSON = ((b"content-type", b"application/json"),)
+
+
+class Gone(Exception):
+    """The client left before it had sent its request."""
+
+
+class Exchange:
+    """A request of which the body has not been read and a response that has not been started."""
+
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.number = secrets.token_hex(12)
+        self.responding = False
+        self._receive = receive
+        self._send = send
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body. Raises `PenstockError` past `limit` bytes, `Gone` if the client left."""
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def wait_disconnect(self) -> None:
+        """Return when the client has left, or has been given all of its response."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.responding = True
+        request_id = (b"x-request-id", self.number.encode("ascii"))
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
+        )
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        length = (b"content-length", str(len(body)).encode("ascii"))
+        await self.start(status, [*headers, length])
+        await self.write(body, last=True)
+
+    async def respond_error(self, error: PenstockError, *, headers: Headers = ()) -> None:
+        """The error as a status and a JSON body."""
+        told = [*JSON, *headers]
+        if error.retry_after_s is not None:
+            told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
+        await self.respond(error.kind.status, told, dump_error(error).encode("ascii"))
+
+
+Handler: TypeAlias = Callable[[Service, Exchange], Awaitable[None]]
+
+
+async def handle(service: Service, exchange: Exchange, method: str, handler: Handler) -> None:
+    """Run `handler` until it returns or the client leaves; every error becomes a response.
+
+    Error handling: a failure after the response has begun is logged, and the response is left
+    without an end, which closes the connection.
+    """
+    try:
+        if exchange.scope["method"] != method:
+            error = PenstockError(METHOD_NOT_ALLOWED, f"this path takes {method} only")
+            await exchange.respond_error(error, headers=[(b"allow", method.encode("ascii"))])
+            return
+        await handler(service, exchange)
+    except Gone:
+        return
+    except PenstockError as error:
+        service.metrics.refused.labels(error.kind.code).inc()
+        await exchange.respond_error(error)
+    except Exception:
+        log.exception("a request failed")
+        if not exchange.responding:
+            await exchange.respond_error(internal())
+
+
+async def while_connected(exchange: Exchange, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work`, and cancel it if the client leaves. A `PenstockError` from it passes through."""
+    refusal: PenstockError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_disconnect, exchange, nursery.cancel_scope)
+        try:
+            await work()
+        except PenstockError as error:
+            refusal = error
+        nursery.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+
+
+async def _cancel_on_disconnect(exchange: Exchange, scope: trio.CancelScope) -> None:
+    await exchange.wait_disconnect()
+    scope.cancel()
+
+
+def _too_large(limit: int) -> PenstockError:
+    return PenstockError(TOO_LARGE, f"the body is larger than {limit} bytes; send less")

@@ -1,0 +1,36 @@
+"""POST /v1/chat/completions and /v1/completions."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import time
+
+from penstock.pipeline import Encoder, Sink
+from penstock.protocols import openai
+from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
+from penstock.service import Service
+from penstock.web.exchange import Exchange, while_connected
+from penstock.web.stream import StreamSink, WholeSink
+
+
+async def chat_completions(service: Service, exchange: Exchange) -> None:
+    asked = openai.parse_chat(await exchange.read_body(service.limits.max_body_bytes))
+    await _answer(service, exchange, asked, "chat")
+
+
+async def completions(service: Service, exchange: Exchange) -> None:
+    asked = openai.parse_completion(await exchange.read_body(service.limits.max_body_bytes))
+    await _answer(service, exchange, asked, "text")
+
+
+async def _answer(
+    service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape
+) -> None:
+    model = service.resolve(asked.request.model)
+    head = Head(shape, exchange.number, model, int(time()))
+    encoder: Encoder = WholeEncoder(head)
+    sink: Sink = WholeSink(exchange)
+    if asked.stream:
+        encoder = StreamEncoder(head, include_usage=asked.include_usage)
+        sink = StreamSink(exchange)
+    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))

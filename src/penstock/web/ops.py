@@ -1,0 +1,88 @@
+"""The routes that generate nothing: models, health, readiness, metrics. JSON errors everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from penstock.errors import (
+    METHOD_NOT_ALLOWED,
+    MODEL_NOT_FOUND,
+    NOT_FOUND,
+    PenstockError,
+    internal,
+    invalid,
+)
+from penstock.metrics import CONTENT_TYPE
+from penstock.protocols.openai import dump_error
+from penstock.protocols.openai_answer import render_model
+from penstock.protocols.sse import dump
+from penstock.service import Service
+
+
+def make_ops(service: Service) -> QuartTrio:
+    """The Quart application for everything outside the pipeline."""
+    app = QuartTrio("penstock", static_folder=None)
+    # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
+    app.config["RESPONSE_TIMEOUT"] = None
+    _add_models(app, service)
+    _add_health(app, service)
+    app.register_error_handler(PenstockError, _render)
+    app.register_error_handler(HTTPException, _render_http)
+    app.register_error_handler(Exception, _render_internal)
+    return app
+
+
+def _add_models(app: QuartTrio, service: Service) -> None:
+    @app.get("/v1/models")
+    async def models() -> Response:
+        listed = [render_model(service.name, service.created)]
+        return _json({"object": "list", "data": listed})
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> Response:
+        if name not in (service.name, "default"):
+            raise PenstockError(MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model")
+        return _json(render_model(service.name, service.created))
+
+
+def _add_health(app: QuartTrio, service: Service) -> None:
+    @app.get("/health")
+    async def health() -> Response:
+        return Response(b"", 200)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        why = service.unready()
+        if why is None:
+            return _json({"status": "ready"})
+        return _json({"error": "unhealthy", "error_type": "healthcheck", "reason": why}, 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(dump(value), status, content_type="application/json")
+
+
+def _render(error: PenstockError) -> Response:
+    return Response(dump_error(error), error.kind.status, content_type="application/json")
+
+
+def _render_http(error: HTTPException) -> Response:
+    if isinstance(error, NotFound):
+        return _render(PenstockError(NOT_FOUND, "no such path here"))
+    if isinstance(error, MethodNotAllowed):
+        response = _render(PenstockError(METHOD_NOT_ALLOWED, "this path does not take this method"))
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
+    return _render(invalid("request", "the request cannot be understood"))
+
+
+def _render_internal(_: Exception) -> Response:
+    return _render(internal())

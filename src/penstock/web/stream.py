@@ -1,0 +1,47 @@
+"""Sinks on HTTP: where a pipeline's bytes go."""
+
+from __future__ import annotations
+
+from penstock.events import Event, Failed, Finished
+from penstock.protocols import sse
+from penstock.web.exchange import JSON, Exchange
+
+
+class StreamSink:
+    """Server-sent events. Headers go out with the first bytes; a failure before them is a status."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def open(self) -> None:
+        """Headers wait for the first bytes."""
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        if not self._exchange.responding:
+            if isinstance(event, Failed):
+                await self._exchange.respond_error(event.error)
+                return
+            await self._exchange.start(200, sse.HEADERS)
+        await self._exchange.write(data, last=isinstance(event, Finished | Failed))
+
+    def release(self) -> None:
+        """Nothing is held back here."""
+
+
+class WholeSink:
+    """One JSON object. The only bytes that arrive are those of the terminal event."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def open(self) -> None:
+        """Headers wait for the first bytes."""
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        if isinstance(event, Failed):
+            await self._exchange.respond_error(event.error)
+        else:
+            await self._exchange.respond(200, JSON, data)
+
+    def release(self) -> None:
+        """Nothing is held back here."""

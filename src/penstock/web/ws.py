@@ -1,0 +1,163 @@
+"""GET /v1/ws: generations over a WebSocket, one at a time, at the pace of the client's credits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import trio
+
+from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
+from penstock.events import Delta, Event, Failed
+from penstock.pipeline import Live
+from penstock.protocols import websocket as protocol
+from penstock.protocols.openai import dump_error
+from penstock.service import Service
+from penstock.web.credits import Credits
+from penstock.web.exchange import JSON, Receive, Send
+
+FIRST_MESSAGE_S = 30.0
+CLOSE_S = 1.0
+"""How long a close frame may take; the connection of a peer that does not read is cut."""
+
+
+class SocketSink:
+    """A pipeline's messages on the socket. Tokens wait for credits, all else goes at once."""
+
+    def __init__(self, send: Send, opening: bytes, credits: Credits, done: Callable[[], None]) -> None:
+        self._send = send
+        self._opening = opening
+        self._credits = credits
+        self._done = done
+
+    async def open(self) -> None:
+        await send_text(self._send, self._opening)
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        if not isinstance(event, Delta):
+            # Before the terminal is out, so that a client may start again as soon as it reads it.
+            self._done()
+        elif not await self._credits.take():
+            return
+        await send_text(self._send, data)
+
+    def release(self) -> None:
+        self._credits.release()
+
+
+class Socket:
+    """One accepted socket."""
+
+    def __init__(self, service: Service, receive: Receive, send: Send) -> None:
+        self._service = service
+        self._receive = receive
+        self._send = send
+        self._reading = trio.CancelScope()
+        self._close_code: int | None = None
+        self._live: Live | None = None
+        self._credits = Credits(None)
+
+    def close(self, code: int = protocol.GOING_AWAY) -> None:
+        """Stop reading and close with `code`."""
+        self._close_code = self._close_code or code
+        self._reading.cancel()
+
+    async def run(self) -> None:
+        """Serve until either side closes. A generation still running then is cancelled."""
+        async with trio.open_nursery() as nursery:
+            with self._reading:
+                await self._read(nursery.start_soon)
+            nursery.cancel_scope.cancel()
+        if self._close_code is not None:
+            with trio.move_on_after(CLOSE_S):
+                await self._send({"type": "websocket.close", "code": self._close_code})
+
+    async def _read(self, spawn: Callable[..., None]) -> None:
+        patience_s = FIRST_MESSAGE_S
+        while self._close_code is None:
+            with trio.move_on_after(patience_s) as patience:
+                message = await self._receive()
+            if patience.cancelled_caught:
+                self.close(protocol.SILENT)
+            elif message["type"] == "websocket.disconnect":
+                return
+            elif message.get("text") is None:
+                self.close(protocol.BINARY)
+            else:
+                self._handle(message["text"], spawn)
+            patience_s = inf
+
+    def _handle(self, text: str, spawn: Callable[..., None]) -> None:
+        try:
+            message = protocol.parse(text)
+        except protocol.ProtocolError:
+            return self.close(protocol.MALFORMED)
+        match message:
+            case protocol.Start() | protocol.Resume() if self._live is not None:
+                self.close(protocol.BUSY)
+            case protocol.Start():
+                self._live, self._credits = Live(), Credits(message.credits)
+                spawn(self._generate, message, self._live, self._credits)
+            case protocol.Resume():
+                error = invalid("job_id", "this server does not keep generations to resume yet")
+                spawn(send_text, self._send, protocol.refusal(error))
+            case protocol.Pull(n):
+                self._credits.add(n)
+            case protocol.Cancel() if self._live is not None:
+                self._live.stop(PenstockError(CANCELLED, "cancelled by the client"))
+        return None
+
+    async def _generate(self, start: protocol.Start, live: Live, credits: Credits) -> None:
+        try:
+            request = start.request()
+            model = self._service.resolve(request.model)
+            encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
+            sink = SocketSink(self._send, encoder.started(), credits, self._done)
+            await self._service.generate(request, encoder, sink, live)
+        except PenstockError as error:
+            self._done()
+            self._service.metrics.refused.labels(error.kind.code).inc()
+            await send_text(self._send, protocol.refusal(error))
+        self._close_after(live)
+
+    def _done(self) -> None:
+        self._live = None
+
+    def _close_after(self, live: Live) -> None:
+        if isinstance(live.terminal, Failed):
+            if live.terminal.error.kind is STALLED:
+                self.close(protocol.READER_STALLED)
+            elif live.terminal.error.kind is UNAVAILABLE:
+                self.close(protocol.GOING_AWAY)
+
+
+async def serve(service: Service, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer the handshake, then serve the socket."""
+    await receive()
+    offered = scope.get("subprotocols") or []
+    if offered and protocol.SUBPROTOCOL not in offered:
+        error = invalid("subprotocols", f"offer the subprotocol {protocol.SUBPROTOCOL}, or none")
+        await deny(send, error)
+        return
+    await send({"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL if offered else None})
+    socket = Socket(service, receive, send)
+    service.closers.add(socket.close)
+    try:
+        await socket.run()
+    finally:
+        service.closers.discard(socket.close)
+
+
+async def deny(send: Send, error: PenstockError) -> None:
+    """Refuse a handshake with a status and a JSON body."""
+    body = dump_error(error).encode("ascii")
+    headers = [*JSON, (b"content-length", str(len(body)).encode("ascii"))]
+    status = error.kind.status
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+
+async def send_text(send: Send, data: bytes) -> None:
+    await send({"type": "websocket.send", "text": data.decode(), "bytes": None})
