@@ -97,6 +97,8 @@ class Decoder:
         """Rows of all steps together: `rows / steps` is the mean batch."""
         self._readers: dict[Entry, TokenSequence] = {}
         self._opened: dict[Entry, EngineSequence] = {}
+        self.resting = False
+        """True while nobody wants a token."""
         self._wakeup = trio.Event()
 
     def __repr__(self) -> str:
@@ -141,7 +143,9 @@ class Decoder:
         self._wakeup.set()
 
     async def _wait_wanted(self) -> None:
+        self.resting = True
         await self._wakeup.wait()
+        self.resting = False
         self._wakeup = trio.Event()
 
     def _settle(self) -> None:

@@ -68,7 +68,12 @@ class PenstockError(Exception):
     """
 
     def __init__(
-        self, kind: Kind, message: str, *, param: str | None = None, retry_after_s: int | None = None
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind

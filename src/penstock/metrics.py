@@ -42,7 +42,7 @@ class Metrics:
         gauge.set_function(value)
 
     def count_end(self, terminal: Terminal | None) -> str:
-        """Count how a generation ended; None means that its reader went away. Returns the reason."""
+        """Count how a generation ended, and say so; None means that its reader went away."""
         if terminal is None:
             return self._count_cancelled("disconnect")
         if isinstance(terminal, Finished):

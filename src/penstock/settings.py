@@ -29,9 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="Model folder, or NAME=FOLDER; empty serves the embedded model."),
     ] = ""
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")
-    ] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = (
+        "auto"
+    )
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="CPU threads for the model; 0 chooses.")
     ] = 0
@@ -67,9 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_s: Annotated[
         float, Meta(ge=0, description="Seconds that streams may finish in after a stop signal.")
     ] = 10.0
-    log_format: Annotated[
-        Literal["pretty", "json"], Meta(description="How log lines look.")
-    ] = "pretty"
+    log_format: Annotated[Literal["pretty", "json"], Meta(description="How log lines look.")] = (
+        "pretty"
+    )
 
 
 def build(values: Mapping[str, Any], *, source: str = "settings") -> Settings:

@@ -30,7 +30,9 @@ def _explain(text: str) -> PenstockError:
     path = _PATH.search(text)
     what = text[: path.start()] if path else text
     missing = _KEY.match(what)
-    param = ".".join(part for part in (path[1] if path else "", missing[1] if missing else "") if part)
+    param = ".".join(
+        part for part in (path[1] if path else "", missing[1] if missing else "") if part
+    )
     if not param:
         return PenstockError(INVALID_JSON, "the body must be a JSON object")
     what = "is required" if missing else what[:1].lower() + what[1:].replace("`", "")

@@ -40,7 +40,7 @@ class Head:
 
 
 class StreamEncoder:
-    """Events to server-sent chunks. The text of a chunk is all that changes, so the rest is kept."""
+    """Events to server-sent chunks. Only the text of a chunk changes, so the rest is kept."""
 
     def __init__(self, head: Head, *, include_usage: bool = False) -> None:
         self._head = head

@@ -7,7 +7,6 @@ httpx splits lines on everything `str.splitlines` does, U+2028 among it.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -23,7 +22,7 @@ KEEP_ALIVE_LINE = b": keep-alive\n"
 """For streams with ids: after one, httpx-sse dispatches an empty event at any blank line."""
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """JSON on one line, ASCII only."""
     return json.dumps(value, separators=(",", ":"))
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import cast
 
 import h11
 import trio
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -24,7 +25,7 @@ from hypercorn.utils import parse_socket_addr
 log = logging.getLogger(__name__)
 
 
-class Refused(OSError):
+class RefusedError(OSError):
     """The peer speaks something that is not served; it has been told."""
 
 
@@ -35,13 +36,13 @@ class Http1(H11Protocol):
         """`Upgrade: h2c` is ignored, as RFC 9110 allows; the HTTP/2 preface is a bad request."""
         if event.http_version not in (b"1.0", b"1.1"):
             await self._send_error_response(505)
-            raise Refused
+            raise RefusedError
 
 
 class Connection(TCPServer):
     """Serves one stream of bytes. No failure in it reaches another connection."""
 
-    stream: trio.SocketStream
+    stream: trio.SocketStream  # type: ignore[assignment]  # upstream names its TLS case only
 
     async def run(self) -> None:
         """Serve until either side closes.
@@ -52,11 +53,11 @@ class Connection(TCPServer):
         try:
             async with TaskGroup() as group:
                 self._task_group = group
-                self.protocol = self._make_protocol(group)
+                self.protocol = cast("ProtocolWrapper", self._make_protocol(group))
                 await self.idle_task.restart(group, self._idle_timeout)
                 await self._read_data()
                 # What is still running serves a peer that is gone.
-                group._nursery.cancel_scope.cancel()
+                self._nursery(group).cancel_scope.cancel()
         except* OSError:
             pass
         except* Exception:
@@ -64,7 +65,11 @@ class Connection(TCPServer):
         finally:
             await trio.aclose_forcefully(self.stream)
 
-    def _make_protocol(self, group: TaskGroup) -> Any:
+    def _nursery(self, group: TaskGroup) -> trio.Nursery:
+        assert group._nursery is not None
+        return group._nursery
+
+    def _make_protocol(self, group: TaskGroup) -> Http1:
         socket = self.stream.socket
         return Http1(
             self.app,

@@ -26,7 +26,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 JSON = ((b"content-type", b"application/json"),)
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The client left before it had sent its request."""
 
 
@@ -44,7 +44,7 @@ class Exchange:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises `PenstockError` past `limit` bytes, `Gone` if the client left."""
+        """The whole body. Raises `PenstockError` past `limit` bytes, `GoneError` if cut off."""
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
@@ -52,7 +52,7 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise GoneError
             body += message.get("body", b"")
             if len(body) > limit:
                 raise _too_large(limit)
@@ -102,7 +102,7 @@ async def handle(service: Service, exchange: Exchange, method: str, handler: Han
             await exchange.respond_error(error, headers=[(b"allow", method.encode("ascii"))])
             return
         await handler(service, exchange)
-    except Gone:
+    except GoneError:
         return
     except PenstockError as error:
         service.metrics.refused.labels(error.kind.code).inc()

@@ -23,9 +23,7 @@ async def completions(service: Service, exchange: Exchange) -> None:
     await _answer(service, exchange, asked, "text")
 
 
-async def _answer(
-    service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape
-) -> None:
+async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
     model = service.resolve(asked.request.model)
     head = Head(shape, exchange.number, model, int(time()))
     encoder: Encoder = WholeEncoder(head)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -45,7 +43,9 @@ def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
         if name not in (service.name, "default"):
-            raise PenstockError(MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model")
+            raise PenstockError(
+                MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
+            )
         return _json(render_model(service.name, service.created))
 
 
@@ -66,7 +66,7 @@ def _add_health(app: QuartTrio, service: Service) -> None:
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     return Response(dump(value), status, content_type="application/json")
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import LifespanState
+from hypercorn.typing import ASGIFramework, LifespanState
 
 from penstock.settings import Settings
 from penstock.web.app import App
@@ -37,7 +38,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         return [_listen(family, address) for family, _, _, _, address in found]
     except OSError as error:
         raise BindError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --host or --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose with --host and --port"
         ) from None
 
 
@@ -59,21 +60,35 @@ async def serve(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then drain.
+    """Serve `app` until SIGTERM or SIGINT, then drain; a second signal ends the drain at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await serve_until(
+            partial(anext, signals), app, settings, listeners, task_status=task_status
+        )
+
+
+async def serve_until(
+    wait_stop: Callable[[], Awaitable[object]],
+    app: App,
+    settings: Settings,
+    listeners: list[socket.socket],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` until `wait_stop` returns, then drain until it returns again at the latest.
 
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
-    this returns. A second signal ends the drain at once.
+    this returns.
     """
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as connections:
-                accepting = await connections.start(_accept, app, listeners, connections)
-                task_status.started()
-                await anext(signals)
-                connections.start_soon(_cut_at, signals, connections.cancel_scope)
-                await _drain(app, settings, accepting)
-                connections.cancel_scope.cancel()
+        async with trio.open_nursery() as connections:
+            accepting = await connections.start(_accept, app, listeners, connections)
+            task_status.started()
+            await wait_stop()
+            connections.start_soon(_cut_at, wait_stop, connections.cancel_scope)
+            await _drain(app, settings, accepting)
+            connections.cancel_scope.cancel()
         service_nursery.cancel_scope.cancel()
 
 
@@ -84,7 +99,13 @@ async def _accept(
     *,
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    handler = partial(Connection, ASGIWrapper(app), _config(), WorkerContext(None), LifespanState())
+    handler = partial(
+        Connection,
+        ASGIWrapper(cast("ASGIFramework", app)),
+        _config(),
+        WorkerContext(None),
+        LifespanState(),
+    )
     streams = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in listeners]
     with trio.CancelScope() as scope:
         task_status.started(scope)
@@ -97,8 +118,10 @@ async def _drain(app: App, settings: Settings, accepting: trio.CancelScope) -> N
     await trio.sleep(LAST_WORDS_S)
 
 
-async def _cut_at(signals: AsyncIterator[int], connections: trio.CancelScope) -> None:
-    await anext(signals)
+async def _cut_at(
+    wait_stop: Callable[[], Awaitable[object]], connections: trio.CancelScope
+) -> None:
+    await wait_stop()
     connections.cancel()
 
 

@@ -8,7 +8,7 @@ from penstock.web.exchange import JSON, Exchange
 
 
 class StreamSink:
-    """Server-sent events. Headers go out with the first bytes; a failure before them is a status."""
+    """Server-sent events. Headers go out with the first bytes; an error before them is a status."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange

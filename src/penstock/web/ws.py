@@ -26,10 +26,12 @@ CLOSE_S = 1.0
 class SocketSink:
     """A pipeline's messages on the socket. Tokens wait for credits, all else goes at once."""
 
-    def __init__(self, send: Send, opening: bytes, credits: Credits, done: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Send, opening: bytes, allowed: Credits, done: Callable[[], None]
+    ) -> None:
         self._send = send
         self._opening = opening
-        self._credits = credits
+        self._credits = allowed
         self._done = done
 
     async def open(self) -> None:
@@ -109,12 +111,12 @@ class Socket:
                 self._live.stop(PenstockError(CANCELLED, "cancelled by the client"))
         return None
 
-    async def _generate(self, start: protocol.Start, live: Live, credits: Credits) -> None:
+    async def _generate(self, start: protocol.Start, live: Live, allowed: Credits) -> None:
         try:
             request = start.request()
             model = self._service.resolve(request.model)
             encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
-            sink = SocketSink(self._send, encoder.started(), credits, self._done)
+            sink = SocketSink(self._send, encoder.started(), allowed, self._done)
             await self._service.generate(request, encoder, sink, live)
         except PenstockError as error:
             self._done()
@@ -141,7 +143,9 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
         error = invalid("subprotocols", f"offer the subprotocol {protocol.SUBPROTOCOL}, or none")
         await deny(send, error)
         return
-    await send({"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL if offered else None})
+    await send(
+        {"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL if offered else None}
+    )
     socket = Socket(service, receive, send)
     service.closers.add(socket.close)
     try:

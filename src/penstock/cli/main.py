@@ -1,0 +1,21 @@
+"""`penstock`: serve, generate, export."""
+
+from __future__ import annotations
+
+import click
+
+from penstock import __version__
+from penstock.cli.export import export
+from penstock.cli.generate import generate
+from penstock.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="penstock")
+def main() -> None:
+    """Stream tokens from ONNX models, each at its reader's own pace."""
+
+
+main.add_command(serve)
+main.add_command(generate)
+main.add_command(export)

@@ -1,0 +1,64 @@
+"""`penstock serve`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import click
+import trio
+
+from penstock.build import build_service
+from penstock.cli import logs
+from penstock.cli.options import collect, settings_options
+from penstock.engine.model import ModelError
+from penstock.errors import reraise_single
+from penstock.service import Service
+from penstock.settings import Settings
+from penstock.web.app import App
+from penstock.web.server import BindError, bind
+from penstock.web.server import serve as serve_app
+
+
+@click.command()
+@settings_options()
+def serve(config: Path | None, **given: object) -> None:
+    """Serve a model over HTTP and WebSocket."""
+    settings = collect(given, config)
+    logs.configure(settings.log_format)
+    try:
+        service = build_service(settings)
+        listeners = bind(settings.host, settings.port)
+    except (ModelError, BindError) as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        trio.run(_run, App(service), settings, listeners)
+    except BaseExceptionGroup as group:
+        reraise_single(group)
+
+
+async def _run(app: App, settings: Settings, listeners: list[socket.socket]) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_app, app, settings, listeners)
+        for line in banner(app.service, _url(listeners[0])):
+            click.echo(line, file=sys.stderr)
+
+
+def banner(service: Service, url: str) -> list[str]:
+    """What a newcomer needs first."""
+    model, schedule = service.decoder.engine.model, service.decoder.schedule
+    question = (
+        '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
+    )
+    return [
+        f"penstock serves {service.name} ({model.folder}) on {url}",
+        f"device {model.device}, {schedule.slots} slots of {service.limits.max_len} tokens",
+        "try it:",
+        f"  curl -N {url}/v1/chat/completions -d '{question}'",
+    ]
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
