@@ -1,0 +1,30 @@
+"""The plain precision: every weight and every product in float32."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.export.graph import Graph
+from penstock.export.precision import last_position
+
+
+class Float32:
+    """A Precision; see there for the shapes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def embed(self, table: NDArray[np.float32]) -> str:
+        stored = self._graph.constant("embedding", table)
+        return self._graph.node("Gather", [stored, "input_ids"], "embedded")
+
+    def project(self, name: str, rows: str, weights: NDArray[np.float32]) -> str:
+        stored = self._graph.constant(f"{name}.weight", weights.T)
+        return self._graph.node("MatMul", [rows, stored], name)
+
+    def head(self, hidden: str, weights: NDArray[np.float32], *, tied: bool) -> str:
+        rows = last_position(self._graph, hidden)
+        if not tied:
+            return self.project("logits", rows, weights)
+        # Folded into a packed weight when the session loads, so the file holds one copy.
+        columns = self._graph.node("Transpose", ["embedding"], "embedding.columns", perm=[1, 0])
+        return self._graph.node("MatMul", [rows, columns], "logits")
