@@ -1,0 +1,19 @@
+"""Fixtures that every room uses: the embedded model, opened once."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.engine.model import Model, load_model
+from penstock.engine.tokenizer import Tokenizer, load_tokenizer
+from penstock.models import embedded_model
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return load_model(embedded_model())
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(embedded_model())

@@ -45,7 +45,7 @@ class Admission:
 
     @property
     def retry_after_s(self) -> int:
-        """When a place should be free: those ahead, at the rate at which places were left."""
+        """When to ask again: once half of those inside will have left, at the rate measured."""
         turnovers = self.taken / self._slots
         wait = ceil(self._service_s * turnovers / 2)
         return min(max(wait, RETRY_AFTER_S[0]), RETRY_AFTER_S[-1])

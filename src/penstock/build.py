@@ -6,7 +6,7 @@ from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
 from penstock.engine.model import load_model
-from penstock.engine.tokenizer import load_tokenizer
+from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import parse_model
 from penstock.pipeline import Pace
 from penstock.schedule import Schedule
@@ -23,11 +23,16 @@ def build_service(settings: Settings) -> Service:
     engine = Engine(
         model, slots=settings.slots, max_len=max_len, prefill_chunk=settings.prefill_chunk
     )
+    return assemble(settings, name, engine, tokenizer)
+
+
+def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer) -> Service:
+    """A service around an engine that is there already."""
     return Service(
         name=name,
         tokenizer=tokenizer,
         decoder=Decoder(engine, Schedule(settings.slots, lookahead=settings.lookahead)),
         admission=Admission(slots=settings.slots, queue=settings.queue),
-        limits=Limits(max_len, settings.max_tokens, settings.max_body_bytes),
+        limits=Limits(engine.max_len, settings.max_tokens, settings.max_body_bytes),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
     )

@@ -38,6 +38,8 @@ class Slots:
 
     def open(self, key: int) -> int:
         """Give `key` an empty row. Raises `ValueError` when none is free."""
+        if len(self._rows) == len(self._keys):
+            raise ValueError("no slot is free")
         row = self._keys.index(None)
         self._keys[row] = key
         self._rows[key] = row

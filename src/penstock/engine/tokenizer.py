@@ -52,6 +52,9 @@ class Tokenizer:
             )
         except jinja2.TemplateError as error:
             raise TemplateError(f"this model's chat template refused: {error.message}") from None
+        except Exception as error:  # a template can fail in any way that Python can
+            kind = type(error).__name__
+            raise TemplateError(f"this model's chat template failed with {kind}") from None
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -82,9 +85,7 @@ def _bos(config: dict[str, Any]) -> str:
 
 
 def _compile(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
-    )
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = _raise_exception
     return environment.from_string(template)
 

@@ -1,0 +1,208 @@
+"""The decoder with the real engine: who is stepped, who is parked, when a slot is free."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from penstock.decoder import Decoder, TokenSequence
+from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.model import Model
+from penstock.errors import PenstockError
+from penstock.requests import Prompt
+from tests.peers import (
+    CHUNK,
+    GatedEngine,
+    WatchedEngine,
+    alone,
+    make_decoder,
+    make_engine,
+    make_prompt,
+    settled,
+)
+
+
+async def read(sequence: TokenSequence, count: int) -> list[Sampled]:
+    return [await sequence.next_token() for _ in range(count)]
+
+
+async def read_all(decoder: Decoder, prompt: Prompt, out: dict[Prompt, list[Sampled]]) -> None:
+    out[prompt] = []
+    with decoder.open(prompt) as sequence:
+        while not out[prompt] or out[prompt][-1].end is None:
+            out[prompt].append(await sequence.next_token())
+
+
+async def test_more_sequences_than_slots_all_get_their_own_tokens(model: Model) -> None:
+    prompts = [make_prompt(3 + 7 * i, seed=i, temperature=i % 2) for i in range(12)]
+    expected = {prompt: alone(make_engine(model), prompt) for prompt in prompts}
+    decoder = make_decoder(make_engine(model, slots=4), slots=4)
+    made: dict[Prompt, list[Sampled]] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as readers:
+            for prompt in prompts:
+                readers.start_soon(read_all, decoder, prompt, made)
+        nursery.cancel_scope.cancel()
+    assert made == expected
+    assert decoder.schedule.free == 4
+    assert repr(decoder.engine) == "<Engine <Slots 0 of 4 in use>>"
+
+
+async def test_sixteen_streams_share_each_step(model: Model) -> None:
+    """All progress together: far fewer steps than tokens."""
+    prompts = [make_prompt(seed=i, max_tokens=20) for i in range(16)]
+    decoder = make_decoder(make_engine(model))
+    made: dict[Prompt, list[Sampled]] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as readers:
+            for prompt in prompts:
+                readers.start_soon(read_all, decoder, prompt, made)
+        nursery.cancel_scope.cancel()
+    assert [len(tokens) for tokens in made.values()] == [20] * 16
+    assert decoder.rows == 16 * 19
+    assert decoder.steps < 5 * 19
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+async def test_a_reader_that_stops_is_parked_after_the_lookahead(
+    model: Model, lookahead: int
+) -> None:
+    """Its row is in no step, while eight others run to their end undisturbed."""
+    engine = WatchedEngine(model)
+    decoder = make_decoder(engine, lookahead=lookahead)
+    stopped = make_prompt(seed=99, max_tokens=50)
+    others = [make_prompt(seed=i, max_tokens=30) for i in range(8)]
+    expected = {prompt: alone(make_engine(model), prompt) for prompt in others}
+    made: dict[Prompt, list[Sampled]] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        with decoder.open(stopped) as sequence:
+            await read(sequence, 3)
+            await settled(decoder)
+            assert sequence.computed == 3 + lookahead
+            before = engine.turns_of(stopped)
+            async with trio.open_nursery() as readers:
+                for prompt in others:
+                    readers.start_soon(read_all, decoder, prompt, made)
+            assert engine.turns_of(stopped) == before
+            assert sequence.computed == 3 + lookahead
+            assert decoder.schedule.parked == 1
+            rest = await read(sequence, 47)
+        nursery.cancel_scope.cancel()
+    assert made == expected
+    assert rest == alone(make_engine(model), stopped)[3:]
+
+
+async def leave_when_cancelled(decoder: Decoder, prompt: Prompt, reads: int) -> None:
+    with decoder.open(prompt) as sequence:
+        await read(sequence, reads)
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("length", "reads", "turns_before"),
+    [(3 * CHUNK, 1, 0), (3 * CHUNK, 1, 1), (5, 9, 4)],
+    ids=["first chunk", "later chunk", "decode"],
+)
+async def test_a_slot_is_free_when_the_running_turn_ends(
+    model: Model, length: int, reads: int, turns_before: int
+) -> None:
+    """Counted in turns: the one that is running when the reader leaves is the last of it."""
+    engine = GatedEngine(model, slots=1)
+    decoder = make_decoder(engine, slots=1)
+    prompt = make_prompt(length, max_tokens=40)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(leave_when_cancelled, decoder, prompt, reads)
+            for _ in range(turns_before):
+                engine.permits.release()
+            await entered(engine, turns_before + 1)
+            readers.cancel_scope.cancel()
+        assert decoder.schedule.free == 0
+        engine.permits.release()
+        await settled(decoder)
+        assert decoder.schedule.free == 1
+        assert engine.turns_of(prompt) == turns_before + 1
+        assert repr(engine) == "<Engine <Slots 0 of 1 in use>>"
+        nursery.cancel_scope.cancel()
+
+
+async def test_leaving_while_parked_or_queued_costs_no_turn(model: Model) -> None:
+    engine = WatchedEngine(model, slots=1)
+    decoder = make_decoder(engine, slots=1)
+    parked, queued = make_prompt(seed=1), make_prompt(seed=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(leave_when_cancelled, decoder, parked, 2)
+            await settled(decoder)
+            readers.start_soon(leave_when_cancelled, decoder, queued, 2)
+            await settled(decoder)
+            assert (decoder.schedule.parked, decoder.schedule.waiting) == (1, 1)
+            turns = len(engine.turns)
+            readers.cancel_scope.cancel()
+        assert (decoder.schedule.free, decoder.schedule.waiting) == (1, 0)
+        await settled(decoder)
+        assert len(engine.turns) == turns
+        assert engine.turns_of(queued) == 0
+        nursery.cancel_scope.cancel()
+
+
+class FailingEngine(Engine):
+    """Breaks at the first step that has the marked prompt in it."""
+
+    def step(self, sequences: list[EngineSequence]) -> list[Sampled]:  # type: ignore[override]
+        if any(sequence.prompt.seed == 13 for sequence in sequences):
+            raise ZeroDivisionError("a bug in the model")
+        return super().step(sequences)
+
+
+async def test_an_engine_error_ends_the_turn_it_happened_in_and_nothing_else(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FailingEngine(model, slots=2, max_len=64, prefill_chunk=CHUNK)
+    decoder = make_decoder(engine, slots=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        with caplog.at_level(logging.CRITICAL), decoder.open(make_prompt(seed=13)) as sequence:
+            assert (await sequence.next_token()).end is None
+            with pytest.raises(PenstockError) as caught:
+                await sequence.next_token()
+        assert caught.value.kind.code == "internal_error"
+        assert "bug" not in caught.value.message
+        made: dict[Prompt, list[Sampled]] = {}
+        await read_all(decoder, make_prompt(seed=1), made)
+        await settled(decoder)
+        assert decoder.schedule.free == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_token_that_was_being_waited_for_is_not_lost_by_a_cancelled_wait(
+    model: Model,
+) -> None:
+    engine = GatedEngine(model, slots=1)
+    decoder = make_decoder(engine, slots=1)
+    prompt = make_prompt()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        with decoder.open(prompt) as sequence:
+            with trio.move_on_after(0):
+                await sequence.next_token()
+            for _ in range(20):
+                engine.permits.release()
+            made = await read(sequence, 12)
+        nursery.cancel_scope.cancel()
+    assert made == alone(make_engine(model), prompt)
+
+
+async def entered(engine: GatedEngine, turns: int) -> None:
+    """Return when the engine's thread stands at its gate for the given turn."""
+    with trio.fail_after(20):
+        while engine.entered < turns:
+            await wait_all_tasks_blocked()

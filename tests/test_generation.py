@@ -1,0 +1,186 @@
+"""A live generation through the pipeline: the published bound, the text, the slot."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from penstock import pipeline
+from penstock.decoder import Decoder
+from penstock.engine.model import Model
+from penstock.engine.text import TextStream
+from penstock.engine.tokenizer import Tokenizer
+from penstock.events import Finished
+from penstock.generation import Generation
+from penstock.pipeline import Live, Pace
+from penstock.requests import Prompt
+from tests.checkpoints import cancel_everywhere
+from tests.peers import (
+    GatedSink,
+    PlainEncoder,
+    WatchedEngine,
+    alone,
+    make_decoder,
+    make_engine,
+    make_prompt,
+    settled,
+)
+
+PACE = Pace(heartbeat_s=1e6, stall_deadline_s=1e6)
+
+
+class Stream:
+    """One generation and its sink."""
+
+    def __init__(
+        self, decoder: Decoder, tokenizer: Tokenizer, prompt: Prompt, stops: tuple[str, ...] = ()
+    ) -> None:
+        self.sink = GatedSink()
+        self.live = Live()
+        self.source = Generation(decoder, prompt, TextStream(tokenizer.vocabulary, stops))
+
+    async def run(self) -> None:
+        await pipeline.run(self.live, self.source, PlainEncoder(), self.sink, pace=PACE)
+
+
+def reference(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> str:
+    text = TextStream(tokenizer.vocabulary, ())
+    made = alone(make_engine(model), prompt)
+    return "".join(text.push(token.token_id) for token in made) + text.flush()
+
+
+def computed(decoder: Decoder, stream: Stream) -> int:
+    return next(
+        reader.computed
+        for reader in decoder._readers.values()
+        if reader.prompt is stream.source.prompt
+    )
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
+@pytest.mark.parametrize("neighbours", [0, 8])
+async def test_no_more_is_computed_than_the_published_bound(
+    model: Model, tokenizer: Tokenizer, lookahead: int, neighbours: int
+) -> None:
+    """tokens computed - through of the last completed write <= lookahead + 2 + held tokens."""
+    engine = WatchedEngine(model)
+    decoder = make_decoder(engine, lookahead=lookahead)
+    prompt = make_prompt(seed=7, max_tokens=60, temperature=1.0)
+    stopped = Stream(decoder, tokenizer, prompt)
+    others = [
+        Stream(decoder, tokenizer, make_prompt(seed=20 + i, max_tokens=40))
+        for i in range(neighbours)
+    ]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as streams:
+            streams.start_soon(stopped.run)
+            for writes in (0, 1, 4, 9):
+                stopped.sink.allow(writes)
+                await settled(decoder)
+                held = computed(decoder, stopped) - stopped.source.made
+                assert held <= lookahead
+                assert stopped.sink.blocked
+                ahead = computed(decoder, stopped) - stopped.sink.through
+                undecided = len(stopped.source._unsent)
+                assert ahead <= lookahead + 2 + undecided
+            turns, made = engine.turns_of(prompt), computed(decoder, stopped)
+            for other in others:
+                other.sink.allow(1000)
+                streams.start_soon(other.run)
+            while any(other.live.terminal is None for other in others):
+                await wait_all_tasks_blocked()
+            assert (engine.turns_of(prompt), computed(decoder, stopped)) == (turns, made)
+            stopped.sink.allow(1000)
+        nursery.cancel_scope.cancel()
+    assert stopped.sink.text == reference(model, tokenizer, prompt)
+    for other in others:
+        assert other.sink.text == reference(model, tokenizer, other.source.prompt)
+
+
+async def test_the_bound_is_reached_so_it_is_tight(model: Model, tokenizer: Tokenizer) -> None:
+    decoder = make_decoder(make_engine(model))
+    stream = Stream(decoder, tokenizer, make_prompt(max_tokens=60))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        nursery.start_soon(stream.run)
+        stream.sink.allow(5)
+        await settled(decoder)
+        assert computed(decoder, stream) - stream.sink.through == 3
+        nursery.cancel_scope.cancel()
+
+
+async def finished(model: Model, tokenizer: Tokenizer, prompt: Prompt, *stops: str) -> Stream:
+    decoder = make_decoder(make_engine(model))
+    stream = Stream(decoder, tokenizer, prompt, stops)
+    stream.sink.allow(1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        await stream.run()
+        nursery.cancel_scope.cancel()
+    assert decoder.schedule.free == 16
+    return stream
+
+
+async def test_a_stop_string_ends_it_with_stop_and_its_tokens_count(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    prompt = make_prompt(max_tokens=40)
+    whole = reference(model, tokenizer, prompt)
+    stop = whole[len(whole) // 2 :][:6]
+    stream = await finished(model, tokenizer, prompt, stop)
+    assert stream.sink.text == whole[: whole.index(stop)]
+    assert isinstance(stream.live.terminal, Finished)
+    assert stream.live.terminal.finish_reason == "stop"
+    usage = stream.live.terminal.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (5, stream.source.made)
+    assert 0 < stream.source.made < 40
+
+
+async def test_length_means_exactly_max_tokens(model: Model, tokenizer: Tokenizer) -> None:
+    stream = await finished(model, tokenizer, make_prompt(max_tokens=17))
+    assert isinstance(stream.live.terminal, Finished)
+    assert stream.live.terminal.finish_reason == "length"
+    assert stream.live.terminal.usage.completion_tokens == 17
+    assert stream.live.terminal.through == 17
+
+
+async def test_deltas_cover_every_token_once_and_are_never_empty(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    prompt = make_prompt(seed=3, max_tokens=100, temperature=2.0)
+    stream = await finished(model, tokenizer, prompt)
+    deltas = [event for event in stream.sink.written if event and not isinstance(event, Finished)]
+    ids = [token_id for delta in deltas for token_id in delta.token_ids]  # type: ignore[union-attr]
+    made = [token.token_id for token in alone(make_engine(model), prompt)]
+    assert ids == made[: len(ids)]
+    assert all(delta.text for delta in deltas)  # type: ignore[union-attr]
+
+
+async def test_cancelled_at_any_point_the_slot_is_free_and_no_task_is_left(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    decoder = make_decoder(make_engine(model, slots=1), slots=1)
+    prompt = make_prompt(40, max_tokens=4)
+    expected = reference(model, tokenizer, prompt)
+    texts: list[Stream] = []
+
+    async def scenario() -> None:
+        texts.append(Stream(decoder, tokenizer, prompt))
+        texts[-1].sink.allow(1000)
+        await texts[-1].run()
+
+    async def check(cut: bool) -> None:
+        await settled(decoder)
+        assert decoder.schedule.free == 1
+        assert repr(decoder.engine) == "<Engine <Slots 0 of 1 in use>>"
+        assert decoder._readers == {}
+        assert decoder._opened == {}
+        assert expected.startswith(texts[-1].sink.text)
+        assert cut or texts[-1].sink.text == expected
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        assert await cancel_everywhere(scenario, check) > 10
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,184 @@
+"""The pipeline: nothing between source and sink, one ending, and both ends go together."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from penstock import pipeline
+from penstock.errors import CANCELLED, PenstockError
+from penstock.events import Delta, Failed, Finished, Usage
+from penstock.pipeline import Emit, Live, Pace
+from tests.checkpoints import cancel_everywhere
+from tests.peers import GatedSink, PlainEncoder
+
+PACE = Pace(heartbeat_s=15, stall_deadline_s=30)
+
+
+class Counting:
+    """A source of `count` events that says how far it came and whether it was cleaned up."""
+
+    def __init__(self, count: int, *, delay_s: float = 0, error: Exception | None = None) -> None:
+        self.count = count
+        self.delay_s = delay_s
+        self.error = error
+        self.made = 0
+        self.running = False
+
+    async def __call__(self, emit: Emit) -> Finished:
+        self.running = True
+        try:
+            while self.made < self.count:
+                await trio.sleep(self.delay_s)
+                self.made += 1
+                await emit(Delta("x", (self.made,), self.made))
+            if self.error is not None:
+                raise self.error
+            return Finished("stop", Usage(1, self.made), self.made)
+        finally:
+            self.running = False
+
+
+async def run(source: Counting, sink: GatedSink, live: Live | None = None) -> Live:
+    live = live or Live()
+    await pipeline.run(live, source, PlainEncoder(), sink, pace=PACE)
+    return live
+
+
+async def test_everything_is_written_in_order_and_ends_once() -> None:
+    sink = GatedSink(permits=99)
+    live = await run(Counting(5), sink)
+    assert [event.through for event in sink.written if isinstance(event, Delta)] == [1, 2, 3, 4, 5]
+    assert sink.written[-1] is live.terminal
+    assert live.terminal == Finished("stop", Usage(1, 5), 5)
+    assert sum(isinstance(event, Finished | Failed) for event in sink.written) == 1
+
+
+@pytest.mark.parametrize("reads", [0, 1, 7])
+async def test_a_reader_that_stops_stops_its_source_two_events_on(reads: int) -> None:
+    """One event in the writer's hand and one in the source's, and not one more, for ever."""
+    source, sink = Counting(100), GatedSink(permits=reads)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, source, sink)
+        await wait_all_tasks_blocked()
+        assert (sink.blocked, sink.through, source.made) == (True, reads, reads + 2)
+        sink.allow(3)
+        await wait_all_tasks_blocked()
+        assert (sink.through, source.made) == (reads + 3, reads + 5)
+        nursery.cancel_scope.cancel()
+    assert not source.running
+
+
+async def test_a_cancelled_reader_takes_its_source_along() -> None:
+    source = Counting(100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, source, GatedSink(permits=2))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not source.running
+
+
+async def test_silence_is_broken_by_heartbeats(autojump_clock: MockClock) -> None:
+    sink = GatedSink(permits=99)
+    await run(Counting(1, delay_s=50), sink)
+    assert sink.written[:3] == [None, None, None]
+    assert isinstance(sink.written[3], Delta)
+    assert len(sink.written) == 5
+
+
+async def test_a_write_that_blocks_too_long_ends_the_stream_as_stalled(
+    autojump_clock: MockClock,
+) -> None:
+    source, sink = Counting(100), GatedSink(permits=3)
+    live = await run(source, sink)
+    assert trio.current_time() == pytest.approx(PACE.stall_deadline_s)
+    assert isinstance(live.terminal, Failed)
+    assert live.terminal.error.kind.reason == "stalled"
+    assert not source.running
+
+
+async def test_a_reader_that_comes_back_in_time_gets_every_event(autojump_clock: MockClock) -> None:
+    source, sink = Counting(10), GatedSink(permits=3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, source, sink)
+        for _ in range(8):
+            await trio.sleep(PACE.stall_deadline_s - 1)
+            sink.allow(1)
+    assert len(sink.written) == 11
+    assert isinstance(sink.written[-1], Finished)
+
+
+async def test_an_error_of_the_source_is_the_last_event() -> None:
+    sink = GatedSink(permits=99)
+    error = PenstockError(CANCELLED, "enough")
+    live = await run(Counting(2, error=error), sink)
+    assert sink.written[-1] == live.terminal == Failed(error)
+
+
+async def test_a_bug_in_the_source_is_logged_and_told_without_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = GatedSink(permits=99)
+    with caplog.at_level(logging.CRITICAL):
+        await run(Counting(2, error=KeyError("secret")), sink)
+    terminal = sink.written[-1]
+    assert isinstance(terminal, Failed)
+    assert terminal.error.kind.code == "internal_error"
+    assert "secret" not in terminal.error.message
+
+
+async def test_a_stopped_generation_still_tells_its_reader_why() -> None:
+    source, sink, live = Counting(100), GatedSink(permits=2), Live()
+    error = PenstockError(CANCELLED, "enough")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, source, sink, live)
+        await wait_all_tasks_blocked()
+        live.stop(error)
+        await wait_all_tasks_blocked()
+        assert sink.released
+        assert not source.running
+        sink.allow(5)
+    assert sink.written[-1] == live.terminal == Failed(error)
+
+
+async def test_stopping_twice_or_after_the_end_changes_nothing() -> None:
+    live = await run(Counting(1), GatedSink(permits=9))
+    live.stop(PenstockError(CANCELLED, "late"))
+    assert isinstance(live.terminal, Finished)
+    assert live.end(Failed(PenstockError(CANCELLED, "late"))) is live.terminal
+
+
+async def test_an_error_of_the_sink_comes_out_and_ends_the_source() -> None:
+    class BrokenSink(GatedSink):
+        async def write(self, data: bytes, event: object) -> None:
+            raise BrokenPipeError
+
+    source = Counting(100)
+    with pytest.RaisesGroup(BrokenPipeError):
+        await run(source, BrokenSink())
+    assert not source.running
+
+
+async def test_cancelled_at_any_point_it_leaves_nothing_behind() -> None:
+    """For every scheduling point: no task, one ending at the most, whole events only."""
+    state: list[tuple[Counting, GatedSink, Live]] = []
+
+    async def scenario() -> None:
+        state.append((Counting(4), GatedSink(permits=99), Live()))
+        await run(*state[-1])
+
+    async def check(cut: bool) -> None:
+        source, sink, live = state[-1]
+        assert not source.running
+        covered = [event.through for event in sink.written if isinstance(event, Delta)]
+        assert covered == list(range(1, len(covered) + 1))
+        if not cut:
+            assert isinstance(live.terminal, Finished)
+        terminals = [event for event in sink.written if isinstance(event, Finished | Failed)]
+        assert terminals in ([], [live.terminal])
+
+    assert await cancel_everywhere(scenario, check) > 15
