@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -82,6 +82,10 @@ class MemoryClient:
             choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices
         )
 
+    def text_of(self) -> str:
+        """The text of a whole completion."""
+        return str(self.json["choices"][0]["text"])
+
     async def _receive(self) -> dict[str, Any]:
         if self._request:
             return self._request.pop()
@@ -105,8 +109,11 @@ class MemoryClient:
             self._left.set()
 
 
-def post(app: App, path: str, *, reads: float = float("inf"), **body: Any) -> MemoryClient:  # noqa: ANN401
-    return MemoryClient(app, "POST", path, body=json.dumps(body).encode(), reads=reads)
+def post(
+    app: App, path: str, asked: Mapping[str, object], *, reads: float = float("inf")
+) -> MemoryClient:
+    """A POST of `asked` as JSON."""
+    return MemoryClient(app, "POST", path, body=json.dumps(asked).encode(), reads=reads)
 
 
 async def fetch(client: MemoryClient) -> MemoryClient:

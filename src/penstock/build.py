@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
-from penstock.engine.model import load_model
+from penstock.engine.model import MODEL_FILE, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import parse_model
 from penstock.pipeline import Pace
@@ -30,6 +30,7 @@ def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer
     """A service around an engine that is there already."""
     return Service(
         name=name,
+        created=int((engine.model.folder / MODEL_FILE).stat().st_mtime),
         tokenizer=tokenizer,
         decoder=Decoder(engine, Schedule(settings.slots, lookahead=settings.lookahead)),
         admission=Admission(slots=settings.slots, queue=settings.queue),

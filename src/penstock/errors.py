@@ -7,10 +7,12 @@ Rendering happens in `protocols` only, and in one place per dialect.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from json import dumps
 from typing import Any, NoReturn
 
-MESSAGE_LIMIT = 400
-"""Characters of a message. With its frame an error body stays under 1 KiB."""
+MESSAGE_LIMIT = 600
+"""Bytes of a message once escaped as JSON. With its frame an error body stays under 1 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,9 @@ class PenstockError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = _cut(message)
+        super().__init__(self.message)
         self.kind = kind
-        self.message = message[:MESSAGE_LIMIT]
         self.param = param
         self.retry_after_s = retry_after_s
 
@@ -86,7 +88,14 @@ class PenstockError(Exception):
 
 
 def _rebuild(kind: Kind, message: str, param: str | None, retry: int | None) -> PenstockError:
-    return PenstockError(kind, message, param=param, retry_after_s=retry)
+    """Kinds are told apart with `is`, so a copy of one is replaced by the one."""
+    known = next((each for each in KINDS if each == kind), kind)
+    return PenstockError(known, message, param=param, retry_after_s=retry)
+
+
+def _cut(message: str) -> str:
+    sizes = accumulate(len(dumps(character)) - 2 for character in message[:MESSAGE_LIMIT])
+    return message[: sum(size <= MESSAGE_LIMIT for size in sizes)]
 
 
 def invalid(param: str, message: str) -> PenstockError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SEED_LIMIT = 2**63
+_SMALLEST_TEMPERATURE = 2.0**-126
+"""Logits are divided in single precision, which rounds what is smaller to zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0.0
+        return self.temperature < _SMALLEST_TEMPERATURE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class GenerateRequest:
         """Length of all that will be tokenised."""
         if self.messages is None:
             return len(self.prompt or "")
-        return sum(len(message.content) for message in self.messages)
+        return sum(len(message.role) + len(message.content) for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

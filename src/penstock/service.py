@@ -54,6 +54,7 @@ class Service:
         self,
         *,
         name: str,
+        created: int,
         tokenizer: Tokenizer,
         decoder: Decoder,
         admission: Admission,
@@ -61,7 +62,8 @@ class Service:
         pace: Pace,
     ) -> None:
         self.name = name
-        self.created = 0
+        self.created = created
+        """When the model was made, in seconds since 1970."""
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.admission = admission

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -72,15 +72,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
 
 
-def build(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
+def build(values: Mapping[str, Any], *, source: str = "") -> Settings:
     """Settings from loose values (numbers may be strings).
 
-    Raises `SettingsError` that names the setting.
+    Raises `SettingsError` that names the setting, and `source` if it is given.
     """
     try:
         return msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{source}: {_explain(str(error))}") from None
+        told = _explain(str(error))
+        raise SettingsError(f"{source}: {told}" if source else told) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -89,16 +90,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
-    values = {key.replace("-", "_"): value for key, value in table.items()}
-    if unknown := sorted(set(values) - set(Settings.__struct_fields__)):
-        raise SettingsError(f"{path}: there is no setting called {unknown[0]}")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in Settings.__struct_fields__:
+            raise SettingsError(f"{path}: there is no setting called {key}")
+        if name in values:
+            raise SettingsError(f"{path}: {name} is there twice, with - and with _")
+        values[name] = value
+    build(values, source=str(path))
     return values
 
 
 def _explain(message: str) -> str:
     """`Expected `int` >= 1 - at `$.slots`` -> `slots: expected int >= 1`."""
-    what, _, where = message.partition(" - at `$.")
-    what = what.replace("`", "")
-    return f"{where.rstrip('`')}: {what[:1].lower()}{what[1:]}" if where else what
+    what, _, where = message.replace("`", "").partition(" - at $.")
+    if what.startswith("Invalid enum value"):
+        what = f"must be one of {', '.join(get_args(get_type_hints(Settings)[where]))}"
+    return f"{where}: {what[:1].lower()}{what[1:]}" if where else what

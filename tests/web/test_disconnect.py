@@ -35,17 +35,14 @@ def count(app: App, name: str, **labels: str) -> float:
 
 
 def ask(app: App, *, stream: bool, reads: float = float("inf"), words: int = 1) -> MemoryClient:
-    prompt = "once " * words
-    return post(
-        app,
-        PATH,
-        prompt=prompt,
-        max_tokens=30,
-        temperature=0,
-        ignore_eos=True,
-        stream=stream,
-        reads=reads,
-    )
+    asked = {
+        "prompt": "once " * words,
+        "max_tokens": 30,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": stream,
+    }
+    return post(app, PATH, asked, reads=reads)
 
 
 async def assert_released(app: App, engine: GatedEngine, *, turns: int) -> None:

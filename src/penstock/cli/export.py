@@ -20,11 +20,11 @@ from penstock.export import ExportError, export_model
     help="Precision of the weights.",
 )
 def export(source: Path, destination: Path, dtype: str) -> None:
-    """Turn the checkpoint in HF_DIR (safetensors) into a model folder OUT that penstock serves."""
+    """Turn the safetensors checkpoint HF_DIR into a model folder OUT."""
     click.echo(f"exporting {source} as {dtype} ...", err=True)
     try:
         report = export_model(source, destination, dtype=dtype)  # type: ignore[arg-type]
-    except ExportError as error:
+    except (ExportError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{destination}: {report.parameters / 1e6:.1f} M parameters, {report.bytes / 1e6:.1f} MB; "

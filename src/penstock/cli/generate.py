@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from math import isnan
 from pathlib import Path
 
 import click
@@ -12,9 +13,9 @@ import trio
 from penstock.build import build_service
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, reraise_single
 from penstock.events import Delta, Event, Failed
-from penstock.requests import GenerateRequest, Message, Sampling
+from penstock.requests import SEED_LIMIT, GenerateRequest, Message, Sampling
 from penstock.service import Service
 
 SETTINGS = ("model", "device", "threads", "max_len")
@@ -31,13 +32,17 @@ class TextEncoder:
 
 
 class TerminalSink:
-    """Standard output, flushed at each piece. A slow pipe slows the model, as everywhere."""
+    """Standard output, flushed at each piece. A slow pipe slows the model, as everywhere.
 
-    def __init__(self) -> None:
+    `opening` goes ahead of the text.
+    """
+
+    def __init__(self, opening: str) -> None:
         self.error: PenstockError | None = None
+        self._opening = opening
 
     async def open(self) -> None:
-        """Nothing goes ahead of the text."""
+        await trio.to_thread.run_sync(_write, self._opening.encode())
 
     async def write(self, data: bytes, event: Event | None) -> None:
         if isinstance(event, Failed):
@@ -48,12 +53,39 @@ class TerminalSink:
         """Nothing is held back here."""
 
 
+def _check_text(_: click.Context, __: click.Parameter, value: str) -> str:
+    """An argument that is not UTF-8 arrives with surrogates in it, which no tokenizer takes."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise click.BadParameter("this is not UTF-8")
+    return value
+
+
+def _check_number(_: click.Context, __: click.Parameter, value: float) -> float:
+    """NaN is in every `FloatRange`."""
+    if isnan(value):
+        raise click.BadParameter("this is not a number")
+    return value
+
+
 @click.command()
-@click.argument("prompt")
+@click.argument("prompt", callback=_check_text)
 @click.option("--chat", is_flag=True, help="Ask as a chat message instead of continuing a text.")
-@click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.7, show_default=True)
-@click.option("--seed", type=click.IntRange(0), help="Same seed, same text.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Tokens after which to stop.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=0.7,
+    show_default=True,
+    callback=_check_number,
+    help="How freely tokens are drawn; 0 takes the likeliest.",
+)
+@click.option("--seed", type=click.IntRange(0, SEED_LIMIT - 1), help="Same seed, same text.")
 @settings_options(*SETTINGS)
 def generate(
     prompt: str,
@@ -71,28 +103,27 @@ def generate(
         max_tokens=max_tokens,
         sampling=Sampling(temperature=temperature, seed=seed),
     )
+    sink = TerminalSink("" if chat else prompt)
     try:
-        service = build_service(collect({**given, "slots": 1}, config))
-    except ModelError as error:
+        _run(build_service(collect({**given, "slots": 1}, config)), request, sink)
+    except (ModelError, PenstockError) as error:
         raise click.ClickException(str(error)) from None
-    if not chat:
-        click.echo(prompt, nl=False)
+    if sink.error is not None:
+        raise click.ClickException(str(sink.error))
+
+
+def _run(service: Service, request: GenerateRequest, sink: TerminalSink) -> None:
     try:
-        trio.run(partial(_generate, service, request))
-    except* PenstockError as group:
-        raise click.ClickException(str(group.exceptions[0])) from None
-    except* BrokenPipeError:
-        sys.exit(1)
+        trio.run(partial(_generate, service, request, sink))
+    except BaseExceptionGroup as group:
+        reraise_single(group)
 
 
-async def _generate(service: Service, request: GenerateRequest) -> None:
-    sink = TerminalSink()
+async def _generate(service: Service, request: GenerateRequest, sink: TerminalSink) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.run)
         await service.generate(request, TextEncoder(), sink)
         nursery.cancel_scope.cancel()
-    if sink.error is not None:
-        raise sink.error
 
 
 def _write(data: bytes) -> None:

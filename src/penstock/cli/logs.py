@@ -14,12 +14,18 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in record.__dict__.items() if key not in _ORDINARY}
 
 
+def _on_one_line(text: str) -> str:
+    """`text`, or its ASCII literal where it could break the line or move a cursor."""
+    return text if text.isprintable() else ascii(text)
+
+
 class PrettyFormatter(logging.Formatter):
     """`12:30:01 INFO generation ended reason=stop prompt_tokens=5`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {record.getMessage()}"
-        told = " ".join(f"{key}={value}" for key, value in _extras(record).items())
+        message = _on_one_line(record.getMessage())
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {message}"
+        told = " ".join(f"{key}={_on_one_line(str(it))}" for key, it in _extras(record).items())
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{line} {told}".rstrip() + trace
 

@@ -1,8 +1,9 @@
-"""Bytes to a typed body, or one error that names the field and never echoes the input."""
+"""Untyped input to a typed body, or one error that names the field and never echoes the input."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +13,9 @@ from penstock.errors import INVALID_JSON, PenstockError, invalid
 T = TypeVar("T")
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
-_KEY = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")
+_MISSING = re.compile(r"^Object missing required field `([^`]*)`")
+_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -20,20 +23,35 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
+        raise explain(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PenstockError(INVALID_JSON, "the body is not valid JSON") from None
+        raise PenstockError(INVALID_JSON, "the body is not valid JSON in UTF-8") from None
 
 
-def _explain(text: str) -> PenstockError:
-    """msgspec's wording, with the path turned into `param`. It never quotes values."""
+def convert(fields: Mapping[str, str], kind: type[T]) -> T:
+    """The fields of a query as `kind`. Raises `PenstockError`."""
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+
+
+def explain(error: msgspec.ValidationError) -> PenstockError:
+    """msgspec's wording, with the path turned into `param`."""
+    text = str(error)
     path = _PATH.search(text)
     what = text[: path.start()] if path else text
-    missing = _KEY.match(what)
-    param = ".".join(
-        part for part in (path[1] if path else "", missing[1] if missing else "") if part
-    )
+    missing = _MISSING.match(what)
+    names = (path[1] if path else "", missing[1] if missing else "")
+    param = ".".join(name for name in names if name)[:100]
     if not param:
-        return PenstockError(INVALID_JSON, "the body must be a JSON object")
-    what = "is required" if missing else what[:1].lower() + what[1:].replace("`", "")
-    return invalid(param[:100], f"{param[:100]}: {what}")
+        return PenstockError(INVALID_JSON, "the request must be a JSON object")
+    return invalid(param, f"{param}: {'is required' if missing else _plain(what)}")
+
+
+def _plain(what: str) -> str:
+    """JSON's words for types. The one wording of msgspec that quotes a value is replaced."""
+    if what.startswith("Invalid"):
+        return "is not one of the values known here"
+    words = _WORD.sub(lambda word: _WORDS[word[1]], what.replace("`", ""))
+    return words[:1].lower() + words[1:]

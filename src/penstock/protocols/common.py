@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from penstock.errors import PenstockError, invalid, unsupported
 from penstock.requests import Message, Sampling
@@ -15,10 +15,37 @@ MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 1024
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"developer": "system"}
 
-Tokens = Annotated[int, Meta(ge=1, le=1 << 20)]
-Temperature = Annotated[float, Meta(ge=0, le=2)]
-Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Numbers from `low` to `high`; `exclusive` leaves out `low` itself. NaN is in none."""
+
+    low: int
+    high: int
+    exclusive: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.exclusive and value == self.low)
+
+    def __str__(self) -> str:
+        return f"{'above' if self.exclusive else 'at least'} {self.low} and at most {self.high}"
+
+
+BOUNDS: Mapping[str, Bounds] = {
+    "max_tokens": Bounds(1, 1 << 20),
+    "max_completion_tokens": Bounds(1, 1 << 20),
+    "temperature": Bounds(0, 2),
+    "top_p": Bounds(0, 1, exclusive=True),
+    "top_k": Bounds(-1, 1 << 20),
+    "seed": Bounds(-(2**63), 2**63 - 1),
+    "n": Bounds(1, 128),
+    "best_of": Bounds(1, 128),
+    "frequency_penalty": Bounds(-2, 2),
+    "presence_penalty": Bounds(-2, 2),
+    "credits": Bounds(0, 2**53),
+}
+"""Kept apart from the types: a wrong type is a malformed message, a wrong value is refused, and
+the WebSocket protocol closes for the former only."""
 
 
 class TextPart(msgspec.Struct):
@@ -34,39 +61,40 @@ class ChatMessage(msgspec.Struct):
 
 
 class SamplingBody(msgspec.Struct):
-    """How to draw tokens and when to stop. Null means absent."""
+    """How to draw tokens and when to stop. Null means absent; values are not checked yet."""
 
     model: str | None = None
-    max_tokens: Tokens | None = None
-    temperature: Temperature | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=1 << 20)] | None = None
-    seed: Seed | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
     stop: str | list[str] | None = None
     ignore_eos: bool | None = None
-    n: Annotated[int, Meta(ge=1)] | None = None
+    n: int | None = None
     logit_bias: dict[str, float] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     repetition_penalty: float | None = None
     min_p: float | None = None
 
 
 def parse_sampling(body: SamplingBody) -> dict[str, Any]:
     """Keyword arguments for `GenerateRequest`. Raises `PenstockError`."""
+    check_bounds(body)
     refuse(
         n=(body.n or 1) > 1,
         logit_bias=bool(body.logit_bias),
         frequency_penalty=bool(body.frequency_penalty),
         presence_penalty=bool(body.presence_penalty),
-        repetition_penalty=(body.repetition_penalty or 1) != 1,
+        repetition_penalty=body.repetition_penalty not in (None, 1),
         min_p=bool(body.min_p),
     )
     sampling = Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
-        seed=None if body.seed is None else body.seed % 2**64,
+        seed=parse_seed(body.seed),
     )
     return {
         "model": body.model,
@@ -74,6 +102,11 @@ def parse_sampling(body: SamplingBody) -> dict[str, Any]:
         "stop": parse_stop(body.stop),
         "ignore_eos": bool(body.ignore_eos),
     }
+
+
+def parse_seed(seed: int | None) -> int | None:
+    """A signed seed as the unsigned one with the same bits."""
+    return None if seed is None else seed % 2**64
 
 
 def parse_messages(messages: Sequence[ChatMessage] | None) -> tuple[Message, ...]:
@@ -102,6 +135,14 @@ def parse_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if any(not 0 < len(text) <= MAX_STOP_CHARACTERS for text in stops):
         raise invalid("stop", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
     return stops
+
+
+def check_bounds(body: msgspec.Struct) -> None:
+    """Refuse the first number that is out of its bounds."""
+    for name in body.__struct_fields__:
+        value, bounds = getattr(body, name), BOUNDS.get(name)
+        if bounds is not None and value is not None and value not in bounds:
+            raise invalid(name, f"{name} must be {bounds}")
 
 
 def refuse(**present: bool) -> None:

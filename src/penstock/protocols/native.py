@@ -16,7 +16,8 @@ import msgspec
 from penstock.errors import invalid
 from penstock.events import Delta, Event, Failed, Finished
 from penstock.protocols import sse
-from penstock.protocols.common import Seed, Temperature, Tokens, parse_prompt, render_error
+from penstock.protocols.body import convert
+from penstock.protocols.common import check_bounds, parse_prompt, parse_seed, render_error
 from penstock.protocols.openai_answer import render_usage
 from penstock.requests import GenerateRequest, Message, Sampling
 
@@ -28,24 +29,20 @@ class Query(msgspec.Struct):
     """The query of GET /chat/stream."""
 
     prompt: str | None = None
-    max_tokens: Tokens | None = None
-    temperature: Temperature = 1.0
-    seed: Seed | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
 
 
 def parse_query(query: bytes) -> GenerateRequest:
     """A chat of one user message. Raises `PenstockError`."""
-    fields = _fields(query)
-    try:
-        asked = msgspec.convert(fields, Query, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise invalid(where.rstrip("`"), f"{where.rstrip('`')}: {what.replace('`', '')}") from None
-    seed = None if asked.seed is None else asked.seed % 2**64
+    asked = convert(_fields(query), Query)
+    check_bounds(asked)
+    temperature = 1.0 if asked.temperature is None else asked.temperature
     return GenerateRequest(
         messages=(Message("user", parse_prompt(asked.prompt)),),
         max_tokens=asked.max_tokens,
-        sampling=Sampling(temperature=asked.temperature, seed=seed),
+        sampling=Sampling(temperature=temperature, seed=parse_seed(asked.seed)),
     )
 
 
@@ -76,9 +73,10 @@ class ChatStreamEncoder:
         return sse.event(name, payload, event_id=f"{self._name}:{number}", retry_ms=retry_ms)
 
 
-def _fields(query: bytes) -> dict[str, Any]:
+def _fields(query: bytes) -> dict[str, str]:
+    """A field without a value is absent; of one that is there twice, the last counts."""
     try:
-        text = query.decode("ascii")
+        text = query.decode("utf-8")
         return dict(parse_qsl(text, max_num_fields=MAX_FIELDS, errors="strict"))
-    except (UnicodeDecodeError, ValueError):
+    except ValueError:
         raise invalid("query", "the query is not valid UTF-8, or has too many fields") from None

@@ -16,7 +16,6 @@ from penstock.protocols.body import decode
 from penstock.protocols.common import (
     ChatMessage,
     SamplingBody,
-    Tokens,
     parse_messages,
     parse_prompt,
     parse_sampling,
@@ -44,7 +43,7 @@ class ChatBody(Body):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] | None = None
-    max_completion_tokens: Tokens | None = None
+    max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     response_format: dict[str, Any] | None = None

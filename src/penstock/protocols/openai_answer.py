@@ -46,7 +46,7 @@ class StreamEncoder:
         self._head = head
         self._include_usage = include_usage
         frame = self._chunk(self._choice("\x00", None)).decode("ascii")
-        self._before, self._after = frame.split(dumps("\x00"))
+        self._before, _, self._after = frame.rpartition(dumps("\x00"))
         self._opening = self._role_chunk() if head.shape == "chat" else b""
 
     def encode(self, event: Event) -> bytes:

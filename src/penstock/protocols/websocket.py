@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from penstock.errors import CANCELLED, PenstockError, unsupported
+from penstock.errors import CANCELLED, PenstockError, invalid, unsupported
 from penstock.events import Delta, Event, Failed, Finished
+from penstock.protocols.body import explain
 from penstock.protocols.common import (
     ChatMessage,
     SamplingBody,
@@ -38,7 +39,8 @@ MALFORMED = 4400
 SILENT = 4408
 BUSY = 4409
 
-Credits = Annotated[int, Meta(ge=0, le=2**53)]
+REASON_LIMIT = 123
+"""Bytes of a close reason; ours are ASCII."""
 
 
 class ProtocolError(ValueError):
@@ -46,22 +48,23 @@ class ProtocolError(ValueError):
 
 
 class Start(SamplingBody, tag="start", tag_field="type"):
+    """Ask for a generation. Only types are checked before `request`, which can be refused."""
+
     prompt: str | list[Any] | None = None
     messages: list[ChatMessage] | None = None
-    credits: Credits | None = None
+    credits: int | None = None
     resumable: bool | None = None
 
     def request(self) -> GenerateRequest:
         """What to generate. Raises `PenstockError`."""
         if self.resumable:
             raise unsupported("resumable", "resumable is not supported by this server yet")
-        common = parse_sampling(self)
-        if self.messages is not None and self.prompt is None:
-            messages = parse_messages(self.messages)
-            return GenerateRequest(messages=messages, max_tokens=self.max_tokens, **common)
-        return GenerateRequest(
-            prompt=parse_prompt(self.prompt), max_tokens=self.max_tokens, **common
-        )
+        if self.messages is not None and self.prompt is not None:
+            raise invalid("messages", "give either prompt or messages, not both")
+        common = parse_sampling(self) | {"max_tokens": self.max_tokens}
+        if self.messages is not None:
+            return GenerateRequest(messages=parse_messages(self.messages), **common)
+        return GenerateRequest(prompt=parse_prompt(self.prompt), **common)
 
 
 class Resume(msgspec.Struct, tag="resume", tag_field="type"):
@@ -87,7 +90,7 @@ def parse(text: str) -> ClientMessage:
         message: ClientMessage = _decoder.decode(text)
         return message
     except msgspec.ValidationError as error:
-        raise ProtocolError(str(error).replace("`", "")[:100]) from None
+        raise ProtocolError(explain(error).message[:REASON_LIMIT]) from None
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         raise ProtocolError("not JSON") from None
 

@@ -1,0 +1,82 @@
+"""Requests that are not JSON, not of the right type, or cannot be done: refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from penstock.errors import INVALID_JSON, INVALID_VALUE, UNSUPPORTED
+from penstock.protocols.openai import parse_chat, parse_completion
+
+from .asking import MARKER, chat, completion, refusal
+
+SILENT_CHANGES: dict[str, list[object]] = {
+    "response_format": [{"type": "json_object"}, {"type": "json_schema"}, {"value": {}}],
+    "tool_choice": ["required", MARKER, {}, {"type": "function", "function": {"name": MARKER}}],
+    "logprobs": [True],
+    "top_logprobs": [5],
+    "logit_bias": [{"50256": -100}, {MARKER: 1}],
+    "n": [2],
+}
+
+
+@pytest.mark.parametrize("field", SILENT_CHANGES)
+def test_what_would_change_the_result_silently_is_refused(field: str) -> None:
+    for value in SILENT_CHANGES[field]:
+        error = refusal(parse_chat, chat(**{field: value}))
+        assert (error.kind, error.param) == (UNSUPPORTED, field), value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("suffix", "x"), ("echo", True), ("logprobs", 0), ("best_of", 2), ("n", 2)],
+)
+def test_what_a_text_completion_refuses(field: str, value: object) -> None:
+    error = refusal(parse_completion, completion(**{field: value}))
+    assert (error.kind, error.param) == (UNSUPPORTED, field)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stream": 1}, "stream"),
+        ({"stream": MARKER}, "stream"),
+        ({"stream_options": []}, "stream_options"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"model": 5}, "model"),
+        ({"ignore_eos": 0}, "ignore_eos"),
+        ({"logit_bias": {MARKER: MARKER}}, "logit_bias[...]"),
+        ({"response_format": MARKER}, "response_format"),
+        ({"tool_choice": 5}, "tool_choice"),
+    ],
+)
+def test_a_wrong_type_is_refused_by_name(fields: dict[str, object], param: str) -> None:
+    error = refusal(parse_chat, chat(**fields))
+    assert (error.kind, error.param) == (INVALID_VALUE, param)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"nul", b"\xff", b"\xef\xbb\xbf{}", b"{'a': 1}", b"{}{}"]
+)
+def test_a_body_that_is_not_json(body: bytes) -> None:
+    for parse in (parse_chat, parse_completion):
+        assert refusal(parse, body).kind is INVALID_JSON
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [{}], True])
+def test_json_that_is_not_an_object(value: object) -> None:
+    error = refusal(parse_chat, json.dumps(value).encode())
+    assert (error.kind, error.param) == (INVALID_JSON, None)
+    assert error.message == "the request must be a JSON object"
+
+
+def test_messages_say_what_was_expected_in_the_words_of_json() -> None:
+    def told(**fields: object) -> str:
+        return refusal(parse_chat, chat(**fields)).message
+
+    assert told(max_tokens=0) == "max_tokens must be at least 1 and at most 1048576"
+    assert told(top_p=0) == "top_p must be above 0 and at most 1"
+    assert told(stop=1) == "stop: expected string | array | null, got integer"
+    assert told(messages=[{}]) == "messages[0].role: is required"
+    assert told(n=2) == "n is not supported by this server; leave it out"
