@@ -1,0 +1,65 @@
+"""Documents that are generated or that others rely on are what they say."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "make_settings.py"))["page"]()
+    assert (ROOT / "docs" / "settings.md").read_text() == page, "run `just docs`"
+
+
+@pytest.mark.parametrize("command", ["serve", "generate", "export"])
+def test_every_command_explains_itself(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    assert (
+        "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/penstock serve\n" in README
+    )
+    test = "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/just test\n"
+    assert test in README
+    assert "grep -m1 -F 'just test' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_file_that_a_document_links_to_exists() -> None:
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]:
+        for part in document.read_text().split("](")[1:]:
+            target = part.split(")")[0].split("#")[0]
+            if target and "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_no_line_names_a_package_registry() -> None:
+    """Where packages come from is the reader's business."""
+    hosts = [
+        ".".join(name) for name in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))
+    ]
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    for name in tracked:
+        if not name.endswith((".onnx", ".json")) and os.path.isfile(ROOT / name):
+            text = (ROOT / name).read_text()
+            assert not [host for host in hosts if host in text], name
+
+
+def test_contributing_is_short() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 120
