@@ -1,8 +1,6 @@
 """One TCP connection: Hypercorn's, with what it lacks under Trio.
 
-Each override names the defect of Hypercorn 0.18.0 that it cures. HTTP/2 is refused: Hypercorn's has
-no flow control under Trio (a reader that stops is decoded for without end), and two single bytes
-in its pseudo-headers end the whole process.
+Each override names the defect of Hypercorn 0.18.0 that it cures.
 """
 
 from __future__ import annotations
@@ -10,64 +8,56 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
+from math import inf
 from typing import cast
 
-import h11
 import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from penstock.web.frames import Frames
+from penstock.web.http1 import Http1
+
 log = logging.getLogger(__name__)
 
-
-class RefusedError(OSError):
-    """The peer speaks something that is not served; it has been told."""
-
-
-class Http1(H11Protocol):
-    """HTTP/1.1 and WebSocket only."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """`Upgrade: h2c` is ignored, as RFC 9110 allows; the HTTP/2 preface is a bad request."""
-        if event.http_version not in (b"1.0", b"1.1"):
-            await self._send_error_response(505)
-            raise RefusedError
+LINGER_S = 1.0
+"""How long a peer may take to read our last words and close."""
 
 
 class Connection(TCPServer):
     """Serves one stream of bytes. No failure in it reaches another connection."""
 
     stream: trio.SocketStream  # type: ignore[assignment]  # upstream names its TLS case only
+    _closing = False
 
     async def run(self) -> None:
         """Serve until either side closes.
 
         Error handling: upstream catches OSError only, so any other error ends the server's nursery
-        and with it the process (a WebSocket frame before the handshake is accepted does).
+        and with it the process. So does a cancellation that was meant for one connection: its
+        `TaskGroup` hands on what its nursery has caught, and is therefore never entered here.
         """
         try:
-            async with TaskGroup() as group:
-                self._task_group = group
-                self.protocol = cast("ProtocolWrapper", self._make_protocol(group))
-                await self.idle_task.restart(group, self._idle_timeout)
+            async with trio.open_nursery() as self._nursery:
+                self._task_group = TaskGroup()
+                self._task_group._nursery = self._nursery
+                self._http = self._make_protocol(self._task_group)
+                self.protocol = cast("ProtocolWrapper", self._http)
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
                 # What is still running serves a peer that is gone.
-                self._nursery(group).cancel_scope.cancel()
+                self._nursery.cancel_scope.cancel()
         except* OSError:
             pass
         except* Exception:
             log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(self.stream)
-
-    def _nursery(self, group: TaskGroup) -> trio.Nursery:
-        assert group._nursery is not None
-        return group._nursery
 
     def _make_protocol(self, group: TaskGroup) -> Http1:
         socket = self.stream.socket
@@ -81,7 +71,28 @@ class Connection(TCPServer):
             parse_socket_addr(socket.family, socket.getpeername()),
             parse_socket_addr(socket.family, socket.getsockname()),
             self.protocol_send,
+            receive=self._receive,
         )
+
+    async def _read_data(self) -> None:
+        while data := await self._receive():
+            if not self._closing:
+                await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
+
+    async def _receive(self) -> bytes:
+        """The next bytes; none once the peer has closed, or is as good as gone.
+
+        Upstream pings a WebSocket without looking for the answers.
+        """
+        pinged_s = self.config.websocket_ping_interval
+        patience_s = 2 * pinged_s if pinged_s and isinstance(self._http.stream, Frames) else inf
+        with (
+            trio.move_on_after(patience_s),
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            return bytes(await self.stream.receive_some(MAX_RECV))
+        return b""
 
     async def protocol_send(self, event: Event) -> None:
         """Upstream shields every write without a deadline: a reader that stops pins it for ever.
@@ -120,3 +131,19 @@ class Connection(TCPServer):
             return os.write(self.stream.socket.fileno(), data)
         except BlockingIOError:
             return 0
+
+    async def _close(self) -> None:
+        """Say that nothing will follow, and wait a moment for the peer to close.
+
+        Upstream closes at once. Where input is unread that resets the connection, and a peer that
+        is still sending may never see the error or the close code that it was sent.
+        """
+        if not self._closing:
+            self._closing = True
+            with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_eof()
+            self._nursery.start_soon(self._linger)
+
+    async def _linger(self) -> None:
+        await trio.sleep(LINGER_S)
+        self._nursery.cancel_scope.cancel()

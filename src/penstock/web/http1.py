@@ -1,0 +1,118 @@
+"""HTTP/1.1 and the way into a WebSocket: Hypercorn's, with what it lacks.
+
+Each override names the defect of Hypercorn 0.18.0 that it cures. HTTP/2 is refused: Hypercorn's has
+no flow control under Trio (a reader that stops is decoded for without end), and two single bytes
+in its pseudo-headers end the whole process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import h11
+import trio
+from hypercorn.events import Closed, Event
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.trio.worker_context import EventWrapper
+
+from penstock.web.frames import Frames
+
+READ_AHEAD_BYTES = 1 << 16
+
+
+class RefusedError(Exception):
+    """The peer speaks something that is not served; it has been told."""
+
+
+class PeerGoneError(OSError):
+    """The peer closed the connection while a response was being made."""
+
+
+class NextRequest(EventWrapper):
+    """Set when the next request may be parsed. `meanwhile` runs in every wait for that."""
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    async def wait(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._meanwhile)
+            await super().wait()
+            nursery.cancel_scope.cancel()
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 and WebSocket only. `receive` gives the next bytes, none at the end."""
+
+    def __init__(
+        self,
+        *upstream: Any,  # noqa: ANN401  # nine positionals, handed on as they are
+        receive: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        super().__init__(*upstream)
+        self._receive = receive
+        self.can_read = NextRequest(self._read_ahead)
+
+    async def handle(self, event: Event) -> None:
+        with suppress(RefusedError):
+            await super().handle(event)
+
+    async def _read_ahead(self) -> None:
+        """Upstream stops reading behind a request that asks for an upgrade or that another follows.
+
+        So it never learns that the peer has left. Beyond the limit neither does this.
+        """
+        while len(self.connection.trailing_data[0]) < READ_AHEAD_BYTES:
+            data = await self._receive()
+            if not data:
+                raise PeerGoneError
+            self.connection.receive_data(data)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """`Upgrade: h2c` is ignored, as RFC 9110 allows; the HTTP/2 preface is a bad request."""
+        if event.http_version not in (b"1.0", b"1.1"):
+            await self._send_error_response(505)
+            await self.send(Closed())
+            raise RefusedError
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Upstream's own WebSocket has defects of its own: see `Frames`."""
+        if not _wants_websocket(request):
+            await super()._create_stream(request)
+            return
+        self.stream = Frames(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode("ascii"),
+                method="GET",
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
+
+def _wants_websocket(request: h11.Request) -> bool:
+    told = {name: value.lower() for name, value in request.headers}
+    tokens = [token.strip() for token in told.get(b"connection", b"").split(b",")]
+    return (
+        request.method == b"GET"
+        and b"upgrade" in tokens
+        and told.get(b"upgrade", b"").strip() == b"websocket"
+    )

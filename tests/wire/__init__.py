@@ -1,0 +1,1 @@
+"""A server process, and the clients that people use, over loopback sockets."""
