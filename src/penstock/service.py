@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -33,6 +34,9 @@ DEFAULT_ALIAS = "default"
 _ANY_MODEL = frozenset({"", DEFAULT_ALIAS, "dummy", "tgi"})
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
 _LARGE_PROMPT_CHARACTERS = 4096
+
+PROMPT_MAX_TOKENS = 64
+"""For a plain prompt that names no limit: the same on every route, so that the texts are too."""
 
 TERMINAL_S = 0.5
 """How long the last events of a drain may take to be written."""
@@ -98,20 +102,27 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
-        with self.admission.place():
+        with self.admission.place(), self._alive(live):
             prompt = await self._prepare(request)
             text = TextStream(self.tokenizer.vocabulary, request.stop)
             source = Generation(self.decoder, prompt, text)
             self.metrics.started.inc()
-            self._live.add(live)
             try:
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
             finally:
                 self._account(live, source)
-                self._live.discard(live)
-                if self.admission.draining and not self._live:
-                    self._idle.set()
         return live
+
+    @contextmanager
+    def _alive(self, live: Live) -> Iterator[None]:
+        """What a drain waits for, and ends if it takes too long."""
+        self._live.add(live)
+        try:
+            yield
+        finally:
+            self._live.discard(live)
+            if self.admission.draining and not self._live:
+                self._idle.set()
 
     def resolve(self, model: str | None) -> str:
         """The served name for what a client asked for. Raises `PenstockError`."""
@@ -176,7 +187,8 @@ class Service:
     def _fit(self, request: GenerateRequest, prompt_tokens: int) -> int:
         """How many tokens to make; what the client asked for must fit the context."""
         room = self.limits.max_len - prompt_tokens
-        wanted = request.max_tokens or min(self.limits.default_max_tokens, max(room, 1))
+        default = PROMPT_MAX_TOKENS if request.messages is None else self.limits.default_max_tokens
+        wanted = request.max_tokens or min(default, max(room, 1))
         if wanted <= room:
             return wanted
         raise PenstockError(

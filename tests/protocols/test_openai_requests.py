@@ -40,7 +40,7 @@ def in_parts(part: object) -> list[object]:
 
 def test_the_least_that_can_be_asked() -> None:
     assert parse_chat(chat()) == Asked(GenerateRequest(messages=HI), False, False)
-    prompt = GenerateRequest(prompt="Hi", max_tokens=64)
+    prompt = GenerateRequest(prompt="Hi")
     assert parse_completion(completion()) == Asked(prompt, False, False)
 
 

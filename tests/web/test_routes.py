@@ -191,6 +191,22 @@ async def test_every_error_of_every_path_is_json(
     assert client.json["error"]["message"]
 
 
+async def test_a_prompt_without_a_limit_makes_64_tokens_or_what_fits(app: App) -> None:
+    """MAX_LEN is 192 here: the long prompt leaves less room than the default."""
+    async with running(app):
+        short = await fetch(post(app, TEXT, {"prompt": "Once", "ignore_eos": True}))
+        long = await fetch(post(app, TEXT, {"prompt": "once " * 160, "ignore_eos": True}))
+    assert short.json["usage"]["completion_tokens"] == 64
+    assert 1 <= long.json["usage"]["completion_tokens"] < 64
+    assert long.json["usage"]["total_tokens"] == 192
+
+
+async def test_every_response_has_an_id(app: App) -> None:
+    for method, path in (("GET", "/health"), ("GET", "/nope"), ("POST", TEXT)):
+        client = await fetch(MemoryClient(app, method, path))
+        assert client.headers[b"x-request-id"]
+
+
 async def test_models_are_listed_and_default_is_always_one(app: App) -> None:
     listed = (await fetch(MemoryClient(app, "GET", "/v1/models"))).json
     named = (await fetch(MemoryClient(app, "GET", "/v1/models/default"))).json

@@ -25,8 +25,6 @@ from penstock.protocols.common import (
 from penstock.protocols.sse import dump
 from penstock.requests import GenerateRequest
 
-DEFAULT_COMPLETION_TOKENS = 64
-
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
@@ -95,10 +93,10 @@ def parse_completion(body: bytes) -> Asked:
         logprobs=completion.logprobs is not None,
         best_of=(completion.best_of or 1) > 1,
     )
-    limit = completion.max_tokens or DEFAULT_COMPLETION_TOKENS
-    return _asked(
-        completion, GenerateRequest(prompt=prompt, max_tokens=limit, **parse_sampling(completion))
+    request = GenerateRequest(
+        prompt=prompt, max_tokens=completion.max_tokens, **parse_sampling(completion)
     )
+    return _asked(completion, request)
 
 
 def dump_error(error: PenstockError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -28,6 +30,7 @@ def make_ops(service: Service) -> QuartTrio:
     app.config["RESPONSE_TIMEOUT"] = None
     _add_models(app, service)
     _add_health(app, service)
+    app.after_request(_name)
     app.register_error_handler(PenstockError, _render)
     app.register_error_handler(HTTPException, _render_http)
     app.register_error_handler(Exception, _render_internal)
@@ -64,6 +67,11 @@ def _add_health(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
+
+
+async def _name(response: Response) -> Response:
+    response.headers["x-request-id"] = secrets.token_hex(12)
+    return response
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
+from penstock.errors import CANCELLED, JOB_NOT_FOUND, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Delta, Event, Failed
 from penstock.pipeline import Live
 from penstock.protocols import websocket as protocol
@@ -103,7 +103,7 @@ class Socket:
                 self._live, self._credits = Live(), Credits(message.credits)
                 spawn(self._generate, message, self._live, self._credits)
             case protocol.Resume():
-                error = invalid("job_id", "this server does not keep generations to resume yet")
+                error = PenstockError(JOB_NOT_FOUND, "this server keeps no generations to resume")
                 spawn(send_text, self._send, protocol.refusal(error))
             case protocol.Pull(n):
                 self._credits.add(n)
