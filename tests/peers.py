@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from penstock.decoder import Decoder
-from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.engine import Engine, EngineSequence, Result, Sampled
+from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model
 from penstock.events import Delta, Event, Finished
 from penstock.requests import Prompt, Sampling
@@ -40,19 +41,40 @@ def make_prompt(
     )
 
 
-def make_engine(model: Model, *, slots: int = 16) -> Engine:
-    return Engine(model, slots=slots, max_len=MAX_LEN, prefill_chunk=CHUNK)
+def make_engine(
+    model: Model, *, slots: int = 16, parked_kv_bytes: int = 0, prefix_cache_bytes: int = 0
+) -> Engine:
+    return Engine(
+        model,
+        slots=slots,
+        max_len=MAX_LEN,
+        prefill_chunk=CHUNK,
+        parked_kv_bytes=parked_kv_bytes,
+        prefix_cache_bytes=prefix_cache_bytes,
+    )
+
+
+def start(engine: Engine, prompt: Prompt) -> tuple[EngineSequence, Sampled]:
+    """A sequence with a slot, and its first token."""
+    sequence = engine.open(prompt)
+    engine.admit(sequence)
+    result = None
+    while result is None:
+        result = engine.prefill(sequence)
+    return sequence, sampled(result)
+
+
+def sampled(result: Result) -> Sampled:
+    assert isinstance(result, Sampled)
+    return result
 
 
 def alone(engine: Engine, prompt: Prompt) -> list[Sampled]:
     """The reference: what `prompt` gives with nobody beside it."""
-    sequence = engine.open(prompt)
-    sampled = None
-    while sampled is None:
-        sampled = engine.prefill(sequence)
-    made = [sampled]
+    sequence, first = start(engine, prompt)
+    made = [first]
     while made[-1].end is None:
-        made += engine.step([sequence])
+        made += map(sampled, engine.step([sequence]))
     engine.close(sequence)
     return made
 
@@ -60,15 +82,21 @@ def alone(engine: Engine, prompt: Prompt) -> list[Sampled]:
 class WatchedEngine(Engine):
     """The real engine, with a record of which prompts were in which turn."""
 
-    def __init__(self, model: Model, *, slots: int = 16) -> None:
-        super().__init__(model, slots=slots, max_len=MAX_LEN, prefill_chunk=CHUNK)
+    def __init__(self, model: Model, *, slots: int = 16, parked_kv_bytes: int = 0) -> None:
+        super().__init__(
+            model,
+            slots=slots,
+            max_len=MAX_LEN,
+            prefill_chunk=CHUNK,
+            parked_kv_bytes=parked_kv_bytes,
+        )
         self.turns: list[list[Prompt]] = []
 
-    def prefill(self, sequence: EngineSequence) -> Sampled | None:
+    def prefill(self, sequence: EngineSequence, interrupt: Interrupt | None = None) -> Result:
         self.turns.append([sequence.prompt])
-        return super().prefill(sequence)
+        return super().prefill(sequence, interrupt)
 
-    def step(self, sequences: Sequence[EngineSequence]) -> list[Sampled]:
+    def step(self, sequences: Sequence[EngineSequence]) -> list[Result]:
         self.turns.append([sequence.prompt for sequence in sequences])
         return super().step(sequences)
 
@@ -84,11 +112,11 @@ class GatedEngine(WatchedEngine):
         self.permits = threading.Semaphore(0)
         self.entered = 0
 
-    def prefill(self, sequence: EngineSequence) -> Sampled | None:
+    def prefill(self, sequence: EngineSequence, interrupt: Interrupt | None = None) -> Result:
         self._pass()
-        return super().prefill(sequence)
+        return super().prefill(sequence, interrupt)
 
-    def step(self, sequences: Sequence[EngineSequence]) -> list[Sampled]:
+    def step(self, sequences: Sequence[EngineSequence]) -> list[Result]:
         self._pass()
         return super().step(sequences)
 

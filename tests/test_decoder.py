@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from penstock.decoder import Decoder, TokenSequence
-from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.decoder import Decoder
+from penstock.engine.engine import Sampled
 from penstock.engine.model import Model
-from penstock.errors import PenstockError
+from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 from tests.peers import (
     CHUNK,
@@ -151,35 +149,6 @@ async def test_leaving_while_parked_or_queued_costs_no_turn(model: Model) -> Non
         await settled(decoder)
         assert len(engine.turns) == turns
         assert engine.turns_of(queued) == 0
-        nursery.cancel_scope.cancel()
-
-
-class FailingEngine(Engine):
-    """Breaks at the first step that has the marked prompt in it."""
-
-    def step(self, sequences: list[EngineSequence]) -> list[Sampled]:  # type: ignore[override]
-        if any(sequence.prompt.seed == 13 for sequence in sequences):
-            raise ZeroDivisionError("a bug in the model")
-        return super().step(sequences)
-
-
-async def test_an_engine_error_ends_the_turn_it_happened_in_and_nothing_else(
-    model: Model, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = FailingEngine(model, slots=2, max_len=64, prefill_chunk=CHUNK)
-    decoder = make_decoder(engine, slots=2)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(decoder.run)
-        with caplog.at_level(logging.CRITICAL), decoder.open(make_prompt(seed=13)) as sequence:
-            assert (await sequence.next_token()).end is None
-            with pytest.raises(PenstockError) as caught:
-                await sequence.next_token()
-        assert caught.value.kind.code == "internal_error"
-        assert "bug" not in caught.value.message
-        made: dict[Prompt, list[Sampled]] = {}
-        await read_all(decoder, make_prompt(seed=1), made)
-        await settled(decoder)
-        assert decoder.schedule.free == 2
         nursery.cancel_scope.cancel()
 
 

@@ -19,6 +19,10 @@ OUTSIDE: dict[str, list[object]] = {
     "lookahead": [-1, 65],
     "prefill_chunk": [0, 65537],
     "max_tokens": [0, (1 << 20) + 1],
+    "max_streams": [0, 1_000_001],
+    "park_grace_s": [-1, float("nan")],
+    "parked_kv_bytes": [-1],
+    "prefix_cache_bytes": [-1],
     "max_body_bytes": [1023],
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
@@ -27,7 +31,8 @@ OUTSIDE: dict[str, list[object]] = {
 LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
-    "stall_deadline_s": 0.001, "drain_s": 0,
+    "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
+    "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
 }  # fmt: skip
 
 

@@ -1,11 +1,13 @@
-"""Places: how many requests are inside at once, slots and queue together.
+"""Places: how many requests are inside at once.
 
 A place is taken before anything is tokenised or rendered, so that a refusal costs next to nothing.
+One that gets a slot at once is always let in, `queue` more may wait for one, and there are never
+more than `max_streams` in all, counting those that lost their slot while nobody read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
 
@@ -18,28 +20,53 @@ RETRY_AFTER_S = range(1, 61)
 _SMOOTHING = 0.2
 
 
-class Admission:
-    """Grants `slots + queue` places; refuses at once beyond them."""
+class Place:
+    """A request's place. Until it has `arrived` in the schedule, it is counted as waiting here."""
 
-    def __init__(self, *, slots: int, queue: int) -> None:
-        self.places = slots + queue
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._entering = True
+        admission.entering += 1
+
+    def arrived(self) -> None:
+        """From here on the schedule knows of it. Idempotent."""
+        if self._entering:
+            self._entering = False
+            self._admission.entering -= 1
+
+
+class Admission:
+    """Grants places; refuses at once beyond its bounds.
+
+    `waiting` tells how many in the schedule wait for a slot, less the slots that are free.
+    """
+
+    def __init__(
+        self, *, slots: int, queue: int, max_streams: int, waiting: Callable[[], int]
+    ) -> None:
         self.taken = 0
+        self.entering = 0
         self.draining = False
         self._slots = slots
+        self._queue = queue
+        self._max_streams = max_streams
+        self._waiting = waiting
         self._service_s = 1.0
 
     def __repr__(self) -> str:
-        return f"<Admission {self.taken} of {self.places} places taken>"
+        return f"<Admission {self.taken} inside, {self.entering} of them entering>"
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self) -> Iterator[Place]:
         """Hold one place. Raises `PenstockError`, overloaded or unavailable."""
         self._check()
         self.taken += 1
+        place = Place(self)
         started = trio.current_time()
         try:
-            yield
+            yield place
         finally:
+            place.arrived()
             self.taken -= 1
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
@@ -55,7 +82,8 @@ class Admission:
             raise PenstockError(
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
-        if self.taken >= self.places:
+        ahead = self._waiting() + self.entering
+        if ahead >= self._queue or self.taken >= self._max_streams:
             raise PenstockError(
                 OVERLOADED,
                 "all places are taken; try again after the time in Retry-After",

@@ -21,19 +21,32 @@ def build_service(settings: Settings) -> Service:
     tokenizer = load_tokenizer(folder)
     max_len = min(settings.max_len or model.spec.max_positions, model.spec.max_positions)
     engine = Engine(
-        model, slots=settings.slots, max_len=max_len, prefill_chunk=settings.prefill_chunk
+        model,
+        slots=settings.slots,
+        max_len=max_len,
+        prefill_chunk=settings.prefill_chunk,
+        parked_kv_bytes=settings.parked_kv_bytes,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
     )
     return assemble(settings, name, engine, tokenizer)
 
 
 def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer) -> Service:
     """A service around an engine that is there already."""
+    schedule = Schedule(
+        settings.slots, lookahead=settings.lookahead, park_grace_s=settings.park_grace_s
+    )
     return Service(
         name=name,
         created=int((engine.model.folder / MODEL_FILE).stat().st_mtime),
         tokenizer=tokenizer,
-        decoder=Decoder(engine, Schedule(settings.slots, lookahead=settings.lookahead)),
-        admission=Admission(slots=settings.slots, queue=settings.queue),
+        decoder=Decoder(engine, schedule),
+        admission=Admission(
+            slots=settings.slots,
+            queue=settings.queue,
+            max_streams=settings.max_streams,
+            waiting=lambda: schedule.waiting - schedule.free,
+        ),
         limits=Limits(engine.max_len, settings.max_tokens, settings.max_body_bytes),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
     )

@@ -6,83 +6,26 @@ It carries out what `schedule` decides and never waits for a reader: handing ove
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeAlias
 
 import outcome
 import trio
 
-from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.engine import Engine, EngineSequence, Result, Sampled
+from penstock.engine.interrupt import Interrupt
 from penstock.engine_thread import EngineThread
-from penstock.errors import PenstockError, internal
+from penstock.errors import internal
+from penstock.reader import TokenSequence
 from penstock.requests import Prompt
-from penstock.schedule import Chunk, Entry, Schedule, State, Turn
+from penstock.schedule import Schedule
+from penstock.turns import Chunk, Entry, Moves, State, Turn
 
 log = logging.getLogger(__name__)
 
-
-class TokenSequence:
-    """The tokens of one prompt, for one reader. Made by `Decoder.open`.
-
-    `computed` counts the tokens that the model has made, taken or not.
-    """
-
-    def __init__(self, decoder: Decoder, prompt: Prompt) -> None:
-        self.prompt = prompt
-        self.computed = 0
-        self.entry = Entry()
-        self._decoder = decoder
-        self._tokens: deque[Sampled] = deque()
-        self._reader: trio.lowlevel.Task | None = None
-        self._error: PenstockError | None = None
-
-    async def next_token(self) -> Sampled:
-        """The next token, as soon as the model has made it.
-
-        Error handling: raises the `PenstockError` that ended this sequence, after the tokens made
-        before it. Cancelling it loses nothing but the wait; leaving `Decoder.open` is what frees
-        the slot.
-        """
-        if self._tokens:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            self.entry.held -= 1
-            self._decoder.wake()
-            return self._tokens.popleft()
-        if self._error is not None:
-            raise self._error
-        self._reader = trio.lowlevel.current_task()
-        self.entry.reading = True
-        self._decoder.wake()
-        sampled: Sampled = await trio.lowlevel.wait_task_rescheduled(self._stop_reading)
-        return sampled
-
-    def put_nowait(self, sampled: Sampled) -> None:
-        """Hand over one token: to the waiting reader, or into the hand of nobody yet."""
-        self.computed += 1
-        if self._reader is None:
-            self._tokens.append(sampled)
-        else:
-            self.entry.held -= 1
-            self._wake_reader(outcome.Value(sampled))
-
-    def fail_nowait(self, error: PenstockError) -> None:
-        """No token will follow those already made."""
-        self._error = error
-        if self._reader is not None:
-            self._wake_reader(outcome.Error(error))
-
-    def _wake_reader(self, result: outcome.Outcome[Sampled]) -> None:
-        assert self._reader is not None
-        reader, self._reader = self._reader, None
-        self.entry.reading = False
-        trio.lowlevel.reschedule(reader, result)
-
-    def _stop_reading(self, _: object) -> trio.lowlevel.Abort:
-        self._reader = None
-        self.entry.reading = False
-        return trio.lowlevel.Abort.SUCCEEDED
+Results: TypeAlias = list[Result]
 
 
 class Decoder:
@@ -97,6 +40,7 @@ class Decoder:
         """Rows of all steps together: `rows / steps` is the mean batch."""
         self._readers: dict[Entry, TokenSequence] = {}
         self._opened: dict[Entry, EngineSequence] = {}
+        self._interrupt = Interrupt()
         self.resting = False
         """True while nobody wants a token."""
         self._wakeup = trio.Event()
@@ -109,14 +53,15 @@ class Decoder:
 
         Resource handling: the engine's thread lives as long as this call, and a turn that is
         running when it is cancelled is waited for.
-        Error handling: what a turn raises ends the sequences of that turn, and nothing else.
+        Error handling: what fails in a turn ends the sequences that it concerns, and nothing else.
         """
         with self.thread:
             while True:
-                self._settle()
-                if (turn := self.schedule.begin()) is None:
+                self._forget_released()
+                if (turn := self.schedule.begin(trio.current_time())) is None:
                     await self._wait_wanted()
                     continue
+                self._interrupt = Interrupt()
                 result = await self.thread.run(partial(outcome.capture, self._perform, turn))
                 self.schedule.finish()
                 self._hand_over(turn, result)
@@ -125,16 +70,20 @@ class Decoder:
     def open(self, prompt: Prompt) -> Iterator[TokenSequence]:
         """Queue `prompt` for a slot; leaving the block frees it.
 
-        The slot is free at once, or where a step is running over it, as soon as that has returned.
+        The slot is free at once, or where a turn is running over it, as soon as that has returned;
+        a running prompt chunk is cut short for that.
         """
-        reader = TokenSequence(self, prompt)
+        reader = TokenSequence(prompt, self.schedule, self.wake)
         self._readers[reader.entry] = reader
+        self._opened[reader.entry] = self.engine.open(prompt)
         self.schedule.arrive(reader.entry)
         self.wake()
         try:
             yield reader
         finally:
             del self._readers[reader.entry]
+            if reader.entry.state is State.PREFILL and reader.entry.in_turn:
+                self._interrupt.now()
             self.schedule.leave(reader.entry)
             self.wake()
 
@@ -144,39 +93,65 @@ class Decoder:
 
     async def _wait_wanted(self) -> None:
         self.resting = True
-        await self._wakeup.wait()
+        with trio.move_on_at(self.schedule.wake_at_s()):
+            await self._wakeup.wait()
         self.resting = False
         self._wakeup = trio.Event()
 
-    def _settle(self) -> None:
-        """Between two turns, bring the engine's slots in line with the schedule."""
+    def _forget_released(self) -> None:
         for entry in self.schedule.take_released():
             self.engine.close(self._opened.pop(entry))
-        for entry in self.schedule.admit():
-            self._opened[entry] = self.engine.open(self._readers[entry].prompt)
 
-    def _perform(self, turn: Turn) -> list[Sampled | None]:
-        """One turn on the engine's thread: what was sampled for each of its entries."""
-        if isinstance(turn, Chunk):
-            return [self.engine.prefill(self._opened[turn.entry])]
-        self.steps += 1
-        self.rows += len(turn.entries)
-        return [*self.engine.step([self._opened[entry] for entry in turn.entries])]
+    def _perform(self, turn: Turn) -> Results:
+        """One turn on the engine's thread: what came of it for each of its entries."""
+        match turn:
+            case Moves(evicted, admitted):
+                return [self._evict(entry) for entry in evicted] + [
+                    self._admit(entry) for entry in admitted
+                ]
+            case Chunk(entry):
+                return [self.engine.prefill(self._opened[entry], self._interrupt)]
+            case _:
+                self.steps += 1
+                self.rows += len(turn.entries)
+                return self.engine.step([self._opened[entry] for entry in turn.entries])
 
-    def _hand_over(self, turn: Turn, result: outcome.Outcome[list[Sampled | None]]) -> None:
+    def _evict(self, entry: Entry) -> Result:
+        return _attempt(self.engine.evict, self._opened[entry])
+
+    def _admit(self, entry: Entry) -> Result:
+        return _attempt(self.engine.admit, self._opened[entry])
+
+    def _hand_over(self, turn: Turn, result: outcome.Outcome[Results]) -> None:
         try:
-            sampled = result.unwrap()
-        except Exception:
-            log.exception("the model failed in %r", type(turn).__name__)
-            self._fail(turn.entries)
-            return
-        for entry, token in zip(turn.entries, sampled, strict=True):
-            if token is not None and entry.state is not State.ENDED:
-                self.schedule.made(entry, last=token.end is not None)
-                self._readers[entry].put_nowait(token)
+            results = result.unwrap()
+        except Exception as error:
+            results = [error for _ in turn.entries]
+        for entry, got in zip(turn.entries, results, strict=True):
+            if entry.state is State.ENDED:
+                continue
+            if isinstance(got, Exception):
+                self._fail(entry, got)
+            else:
+                self._advance(entry, got)
 
-    def _fail(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.state is not State.ENDED:
-                self.schedule.leave(entry)
-                self._readers[entry].fail_nowait(internal())
+    def _advance(self, entry: Entry, sampled: Sampled | None) -> None:
+        if entry.state is State.PREFILL and self._opened[entry].prefilled:
+            self.schedule.prefilled(entry)
+        if sampled is not None:
+            self.schedule.made(entry, trio.current_time(), last=sampled.end is not None)
+            self._readers[entry].put_nowait(sampled)
+
+    def _fail(self, entry: Entry, error: Exception) -> None:
+        log.error("the model failed on a sequence", exc_info=error)
+        self.schedule.leave(entry)
+        self._readers[entry].fail_nowait(internal())
+
+
+def _attempt(move: Callable[[EngineSequence], None], sequence: EngineSequence) -> Result:
+    """Nothing, or what went wrong with this sequence alone."""
+    try:
+        move(sequence)
+    except Exception as error:
+        return error
+    return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from penstock.decoder import Decoder, TokenSequence
+from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
 from penstock.events import Delta, Finished, FinishReason, Usage
 from penstock.pipeline import Emit
+from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 
 
@@ -18,6 +20,8 @@ class Generation:
     decoder: Decoder
     prompt: Prompt
     text: TextStream
+    queued: Callable[[], None] = lambda: None
+    """Called once the sequence waits for its slot."""
     made: int = 0
     """Tokens taken from the decoder so far."""
     _unsent: list[int] = field(default_factory=list)
@@ -28,6 +32,7 @@ class Generation:
         Resource handling: the slot is free when this returns or raises, also when it is cancelled.
         """
         with self.decoder.open(self.prompt) as sequence:
+            self.queued()
             reason = await self._decode(sequence, emit)
         if rest := self.text.flush():
             await emit(self._delta(rest))

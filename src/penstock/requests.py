@@ -72,3 +72,5 @@ class Prompt:
     sampling: Sampling
     seed: int
     ignore_eos: bool
+    scope: str = ""
+    """Prompts share KV with others of the same scope only."""

@@ -1,70 +1,35 @@
-"""Who holds a slot, who is prefilled and who is stepped next: decisions only, no I/O, no clock.
+"""Who holds a slot, who is prefilled, stepped, evicted and resumed: decisions only, no I/O.
 
 Theory of operation. A sequence is in one of these states:
 
-    WAITING --slot free--> PREFILL --prompt done--> DECODE --last token--> ENDED
-       \\______________________\\_______________________\\____ reader leaves ____/
+    WAITING --slot--> PREFILL --prompt done--> DECODE --last token--> ENDED
+       ^                                         |
+       |                                      evicted
+       '--------- wants a token again ------- EVICTED         (and from anywhere: the reader leaves)
 
 - A decoding sequence *wants* a token while its reader waits for one, or while it holds fewer than
   `lookahead` tokens that its reader has not taken. One that does not want is *parked*: it keeps
   its slot and is left out of every step until it wants again.
-- A turn is one prompt chunk of one sequence, or one step of all sequences that want. After
-  `chunks_per_step` chunks in a row those that want are stepped, so a long prompt delays running
-  streams by a chunk, and running streams delay a prompt by a step.
-- Sequences in prefill take chunks in rotation: a short prompt overtakes a long one.
+- When others wait for a slot and none is free, one parked for `park_grace_s` is evicted, the
+  longest parked first. When it wants again it waits like a new one, in the same queue, and holds
+  the slot it gets for at least `quantum_s`, so that two cannot keep throwing each other out.
+- A turn is a set of moves (slots taken and given), one prompt chunk of one sequence, or one step of
+  all that want. After `chunks_per_step` chunks in a row those that want are stepped: a long prompt
+  delays running streams by a chunk, and running streams delay a prompt by a step. Prompts take
+  chunks in rotation, so a short one overtakes a long one.
 - A sequence that leaves in the middle of its turn keeps its slot until the turn is finished, since
   the model is still writing there. Otherwise its slot is free at once.
 
-Everything that changes the state of a sequence happens in this file.
+Time is what the caller says it is. Everything that changes the state of a sequence is in this file.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from math import inf
 
-
-class State(Enum):
-    WAITING = auto()
-    PREFILL = auto()
-    DECODE = auto()
-    ENDED = auto()
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One sequence as the schedule sees it.
-
-    `held` counts tokens made and not yet taken; `reading` is true while its reader waits for one.
-    """
-
-    state: State = State.WAITING
-    held: int = 0
-    reading: bool = False
-    in_turn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Compute the next prompt chunk of one sequence."""
-
-    entry: Entry
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        return (self.entry,)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Compute one token for each of these sequences, together."""
-
-    entries: tuple[Entry, ...]
-
-
-Turn = Chunk | Step
+from penstock.turns import Chunk, Entry, Moves, State, Step, Turn
 
 
 @dataclass(slots=True)
@@ -74,9 +39,13 @@ class Schedule:
     slots: int
     lookahead: int = 1
     chunks_per_step: int = 1
+    park_grace_s: float = 0.5
+    quantum_s: float = 0.25
+    evictions: int = 0
     _waiting: deque[Entry] = field(default_factory=deque)
     _prefill: deque[Entry] = field(default_factory=deque)
     _decode: dict[Entry, None] = field(default_factory=dict)
+    _evicted: dict[Entry, None] = field(default_factory=dict)
     _leaving: list[Entry] = field(default_factory=list)
     _released: list[Entry] = field(default_factory=list)
     _turn: Turn | None = None
@@ -85,7 +54,8 @@ class Schedule:
     def __repr__(self) -> str:
         return (
             f"<Schedule waiting={len(self._waiting)} prefill={len(self._prefill)} "
-            f"decode={len(self._decode)} parked={self.parked} free={self.free}>"
+            f"decode={len(self._decode)} parked={self.parked} evicted={self.evicted} "
+            f"free={self.free}>"
         )
 
     @property
@@ -102,7 +72,13 @@ class Schedule:
 
     @property
     def parked(self) -> int:
+        """Those that hold a slot and do not want a token."""
         return sum(not self.wants(entry) for entry in self._decode)
+
+    @property
+    def evicted(self) -> int:
+        """Those that do not want a token and have lost their slot."""
+        return len(self._evicted)
 
     def wants(self, entry: Entry) -> bool:
         return entry.reading or entry.held < self.lookahead
@@ -113,31 +89,35 @@ class Schedule:
 
     def leave(self, entry: Entry) -> None:
         """A sequence's reader is gone, or has all it wanted. Idempotent."""
-        if entry.state is State.WAITING:
-            self._waiting.remove(entry)
-        elif entry.state is not State.ENDED:
-            self._give_up_slot(entry)
+        match entry.state:
+            case State.WAITING:
+                self._waiting.remove(entry)
+                self._released.append(entry)
+            case State.EVICTED:
+                del self._evicted[entry]
+                self._released.append(entry)
+            case State.PREFILL:
+                self._prefill.remove(entry)
+                self._let_go(entry)
+            case State.DECODE:
+                del self._decode[entry]
+                self._let_go(entry)
         entry.state = State.ENDED
 
-    def admit(self) -> Iterator[Entry]:
-        """Give free slots to those that wait, in order of arrival."""
-        while self._waiting and self.free:
-            entry = self._waiting.popleft()
-            entry.state = State.PREFILL
-            self._prefill.append(entry)
-            yield entry
+    def read(self, entry: Entry) -> None:
+        """The reader waits for a token."""
+        entry.reading = True
+        self._want(entry)
 
-    def begin(self) -> Turn | None:
-        """The next turn, or None when nobody wants anything. Pair each turn with `finish`."""
-        wanting = tuple(entry for entry in self._decode if self.wants(entry))
-        if self._prefill and (self._chunks < self.chunks_per_step or not wanting):
-            self._chunks += 1
-            self._turn = Chunk(self._prefill[0])
-        elif wanting:
-            self._chunks = 0
-            self._turn = Step(wanting)
-        else:
-            self._turn = None
+    def take(self, entry: Entry) -> None:
+        """The reader took a token that was held for it."""
+        entry.held -= 1
+        if self.wants(entry):
+            self._want(entry)
+
+    def begin(self, now_s: float) -> Turn | None:
+        """The next turn, or None when there is nothing to do. Pair each turn with `finish`."""
+        self._turn = self._moves(now_s) or self._work()
         for entry in self._members():
             entry.in_turn = True
         return self._turn
@@ -152,18 +132,31 @@ class Schedule:
         self._released += self._leaving
         self._leaving.clear()
 
-    def made(self, entry: Entry, *, last: bool) -> None:
-        """A token of `entry` was made. Its first one ends prefill, its last one frees its slot."""
-        entry.held += 1
-        if entry.state is State.PREFILL:
-            self._prefill.remove(entry)
-            self._decode[entry] = None
-            entry.state = State.DECODE
+    def prefilled(self, entry: Entry) -> None:
+        """All of a prompt is in the KV cache, computed or copied."""
+        self._prefill.remove(entry)
+        self._decode[entry] = None
+        entry.state = State.DECODE
+
+    def made(self, entry: Entry, now_s: float, *, last: bool) -> None:
+        """A token of `entry` was made: its reader takes it at once, or it is held."""
+        if entry.reading:
+            entry.reading = False
+        else:
+            entry.held += 1
         if last:
             self.leave(entry)
+        elif not self.wants(entry):
+            entry.parked_s = now_s
+
+    def wake_at_s(self) -> float:
+        """When an eviction may become possible that somebody waits for; inf for never."""
+        if not self._waiting:
+            return inf
+        return min((self._evictable_s(entry) for entry in self._decode), default=inf)
 
     def take_released(self) -> list[Entry]:
-        """Sequences whose slots became free since the last call."""
+        """Sequences that hold nothing any more, since the last call."""
         released = self._released
         self._released = []
         return released
@@ -171,9 +164,49 @@ class Schedule:
     def _members(self) -> tuple[Entry, ...]:
         return self._turn.entries if self._turn else ()
 
-    def _give_up_slot(self, entry: Entry) -> None:
-        if entry.state is State.PREFILL:
-            self._prefill.remove(entry)
-        else:
+    def _moves(self, now_s: float) -> Moves | None:
+        evicted = self._evict(len(self._waiting) - self.free, now_s)
+        admitted = self._admit(now_s)
+        return Moves(evicted, admitted) if evicted or admitted else None
+
+    def _evict(self, short: int, now_s: float) -> tuple[Entry, ...]:
+        ripe = [entry for entry in self._decode if self._evictable_s(entry) <= now_s]
+        chosen = tuple(sorted(ripe, key=lambda entry: entry.parked_s)[: max(short, 0)])
+        for entry in chosen:
             del self._decode[entry]
+            self._evicted[entry] = None
+            entry.state = State.EVICTED
+        self.evictions += len(chosen)
+        return chosen
+
+    def _evictable_s(self, entry: Entry) -> float:
+        if self.wants(entry):
+            return inf
+        return max(entry.parked_s + self.park_grace_s, entry.seated_s + self.quantum_s)
+
+    def _admit(self, now_s: float) -> tuple[Entry, ...]:
+        admitted = []
+        while self._waiting and self.free:
+            entry = self._waiting.popleft()
+            entry.state, entry.seated_s = State.PREFILL, now_s
+            self._prefill.append(entry)
+            admitted.append(entry)
+        return tuple(admitted)
+
+    def _work(self) -> Turn | None:
+        wanting = tuple(entry for entry in self._decode if self.wants(entry))
+        if self._prefill and (self._chunks < self.chunks_per_step or not wanting):
+            self._chunks += 1
+            return Chunk(self._prefill[0])
+        self._chunks = 0
+        return Step(wanting) if wanting else None
+
+    def _want(self, entry: Entry) -> None:
+        entry.parked_s = inf
+        if entry.state is State.EVICTED:
+            del self._evicted[entry]
+            entry.state = State.WAITING
+            self._waiting.append(entry)
+
+    def _let_go(self, entry: Entry) -> None:
         (self._leaving if entry.in_turn else self._released).append(entry)

@@ -22,6 +22,7 @@ from penstock.errors import (
     UNAVAILABLE,
     PenstockError,
 )
+from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Live, Pace, Sink
@@ -79,7 +80,7 @@ class Service:
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
         self._running = False
-        self._watch()
+        watch_gauges(self.metrics, decoder, admission)
 
     def __repr__(self) -> str:
         return f"<Service {self.name} live={len(self._live)} {self.admission!r} {self.decoder!r}>"
@@ -102,10 +103,10 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
-        with self.admission.place(), self._alive(live):
+        with self.admission.place() as place, self._alive(live):
             prompt = await self._prepare(request)
             text = TextStream(self.tokenizer.vocabulary, request.stop)
-            source = Generation(self.decoder, prompt, text)
+            source = Generation(self.decoder, prompt, text, place.arrived)
             self.metrics.started.inc()
             try:
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
@@ -211,13 +212,3 @@ class Service:
                 "completion_tokens": source.made,
             },
         )
-
-    def _watch(self) -> None:
-        schedule, watch = self.decoder.schedule, self.metrics.watch
-        watch("active", "Sequences that hold a slot.", lambda: schedule.active)
-        watch("waiting", "Sequences that wait for a slot.", lambda: schedule.waiting)
-        watch("parked", "Sequences whose reader does not take tokens.", lambda: schedule.parked)
-        watch("live", "Generations that have a place.", lambda: self.admission.taken)
-        watch("decode_steps", "Model steps so far.", lambda: self.decoder.steps)
-        watch("decode_rows", "Rows of all model steps so far.", lambda: self.decoder.rows)
-        watch("engine_busy_seconds", "Time in the model.", lambda: self.decoder.thread.busy_s)

@@ -49,6 +49,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(ge=0, le=64, description="Tokens computed before the reader has asked for them."),
     ] = 1
+    max_streams: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Open streams, with a slot or without.")
+    ] = 1024
+    park_grace_s: Annotated[
+        float,
+        Meta(ge=0, description="Seconds a stream may be parked before others can take its slot."),
+    ] = 0.5
+    parked_kv_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for the KV of streams that lost their slot, in bytes.")
+    ] = 256 << 20
+    prefix_cache_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Memory for prompts that begin alike, in bytes; 0 shares none."),
+    ] = 256 << 20
     prefill_chunk: Annotated[
         int, Meta(ge=1, le=65536, description="Prompt tokens computed between two decode steps.")
     ] = 128

@@ -10,19 +10,12 @@ from hypothesis import strategies as st
 from penstock.engine.engine import Engine, EngineSequence, Sampled
 from penstock.engine.model import Model
 from penstock.requests import Prompt
-from tests.peers import CHUNK, alone, make_engine, make_prompt
+from tests.peers import CHUNK, alone, make_engine, make_prompt, sampled, start
 
 
 @pytest.fixture(scope="module")
 def engine(model: Model) -> Engine:
     return make_engine(model)
-
-
-def prefill(engine: Engine, sequence: EngineSequence) -> Sampled:
-    sampled = None
-    while sampled is None:
-        sampled = engine.prefill(sequence)
-    return sampled
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 7, 8, 11, 16])
@@ -38,9 +31,7 @@ def test_logits_of_a_row_are_bit_identical_in_every_batch_size(engine: Engine, b
 
 def _logits_after_prefill(engine: Engine, prompts: list[Prompt]) -> np.ndarray:
     """Logits `[vocab]` of the first prompt after one step of all."""
-    sequences = [engine.open(prompt) for prompt in prompts]
-    for sequence in sequences:
-        prefill(engine, sequence)
+    sequences = [start(engine, prompt)[0] for prompt in prompts]
     engine.step(sequences)
     row = engine.slots.row(sequences[0].key)
     logits: np.ndarray = engine._batch._logits[row].copy()
@@ -75,13 +66,13 @@ def test_every_stream_equals_its_unbatched_reference_in_any_mix(
     while arriving or running:
         if arriving and (not running or data.draw(st.booleans())):
             index, prompt = arriving.pop()
-            running[index] = engine.open(prompt)
-            made[index] = [prefill(engine, running[index])]
+            running[index], first = start(engine, prompt)
+            made[index] = [first]
         else:
             wanting = data.draw(st.sets(st.sampled_from(sorted(running)), min_size=1))
-            sampled = engine.step([running[index] for index in wanting])
-            for index, token in zip(wanting, sampled, strict=True):
-                made[index].append(token)
+            results = engine.step([running[index] for index in wanting])
+            for index, result in zip(wanting, results, strict=True):
+                made[index].append(sampled(result))
         for index in [index for index in running if made[index][-1].end is not None]:
             engine.close(running.pop(index))
     assert [made[index] for index in range(len(chosen))] == expected
@@ -89,6 +80,7 @@ def test_every_stream_equals_its_unbatched_reference_in_any_mix(
 
 def test_prompt_chunks_end_at_multiples_of_the_chunk_size(engine: Engine) -> None:
     sequence = engine.open(make_prompt(2 * CHUNK + 3))
+    engine.admit(sequence)
     cached = []
     while engine.prefill(sequence) is None:
         cached.append(sequence.cached)
@@ -117,8 +109,8 @@ def test_generation_ends_at_eos_with_stop_unless_it_is_ignored(
     assert len(same) == 100
 
 
-def test_open_refuses_when_no_slot_is_free(model: Model) -> None:
+def test_admit_refuses_when_no_slot_is_free(model: Model) -> None:
     engine = make_engine(model, slots=1)
-    engine.open(make_prompt())
+    engine.admit(engine.open(make_prompt()))
     with pytest.raises(ValueError, match="no slot is free"):
-        engine.open(make_prompt())
+        engine.admit(engine.open(make_prompt()))

@@ -57,7 +57,12 @@ class Batch:
         lengths += 1
         return self._logits[:rows]
 
-    def prefill(self, row: int, token_ids: npt.NDArray[np.int64]) -> Logits:
+    def prefill(
+        self,
+        row: int,
+        token_ids: npt.NDArray[np.int64],
+        options: ort.RunOptions | None = None,
+    ) -> Logits:
         """Append a prompt chunk `[tokens]` to one row; logits `[vocab]` after its last token."""
         count = len(token_ids)
         total = int(self._slots.lengths[row]) + count
@@ -67,7 +72,7 @@ class Batch:
         self._chunk_ids[0, :count] = token_ids
         _bind(binding, "input_ids", self._chunk_ids[:, :count])
         _bind(binding, "attention_mask", self._ones[:, :total])
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, options)
         self._slots.lengths[row] = total
         last: Logits = self._logits[row]
         return last

@@ -9,11 +9,27 @@ would cost 7.5 ms a step), hence always swap.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.engine.model import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Some positions of one row: float32 `[kv_heads, positions, head_dim]` for each buffer."""
+
+    parts: tuple[npt.NDArray[np.float32], ...]
+
+    @property
+    def positions(self) -> int:
+        return int(self.parts[0].shape[1])
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
 
 
 class Slots:
@@ -51,8 +67,24 @@ class Slots:
         self._keys[row] = None
         self.lengths[row] = 0
 
+    def holds(self, key: int) -> bool:
+        return key in self._rows
+
     def row(self, key: int) -> int:
         return self._rows[key]
+
+    def copy_out(self, key: int, start: int, stop: int) -> Copy:
+        """The KV of positions `start` to `stop` of a row."""
+        row = self._rows[key]
+        return Copy(tuple(buffer[row, :, start:stop].copy() for buffer in self.buffers))
+
+    def append(self, key: int, copy: Copy) -> None:
+        """Put `copy` behind what a row holds."""
+        row = self._rows[key]
+        start = int(self.lengths[row])
+        for buffer, part in zip(self.buffers, copy.parts, strict=True):
+            buffer[row, :, start : start + copy.positions] = part
+        self.lengths[row] = start + copy.positions
 
     def gather(self, keys: Sequence[int]) -> list[int]:
         """Move the rows of `keys` into the prefix `[0:len(keys)]`; the row of each, in order."""
