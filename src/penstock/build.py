@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
-from penstock.engine.model import MODEL_FILE, load_model
+from penstock.engine.model import load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import parse_model
 from penstock.pipeline import Pace
@@ -38,7 +38,7 @@ def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer
     )
     return Service(
         name=name,
-        created=int((engine.model.folder / MODEL_FILE).stat().st_mtime),
+        created=int(engine.model.file.stat().st_mtime),
         tokenizer=tokenizer,
         decoder=Decoder(engine, schedule),
         admission=Admission(

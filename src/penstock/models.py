@@ -15,11 +15,19 @@ def embedded_model() -> Path:
 
 
 def parse_model(text: str) -> tuple[str, Path]:
-    """`NAME=FOLDER`, `FOLDER`, or nothing, as a served name and a folder."""
+    """`NAME=FOLDER`, `FOLDER`, or nothing, as a served name and a folder.
+
+    The path of one .onnx file is good for a folder; the name is then that of its folder.
+    """
     if not text:
         return EMBEDDED, embedded_model()
     name, separator, folder = text.partition("=")
     if separator:
         return name, Path(folder)
-    path = Path(text)
-    return path.resolve().name, path
+    return _name_of(Path(text)), Path(text)
+
+
+def _name_of(path: Path) -> str:
+    folder = path.parent if path.suffix == ".onnx" else path
+    above = folder.parent if path.suffix == ".onnx" and folder.name == "onnx" else folder
+    return above.resolve().name

@@ -27,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
     model: Annotated[
         str,
-        Meta(description="Model folder, or NAME=FOLDER; empty serves the embedded model."),
+        Meta(description="Model folder or .onnx file, or NAME=PATH; empty is the embedded one."),
     ] = ""
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = (
         "auto"

@@ -6,15 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from penstock.engine.batch import Batch, Logits
+from penstock.engine.batch import Logits
 from penstock.engine.engine import BrokenRowError, Engine
+from penstock.engine.in_place import InPlaceBatch
 from penstock.engine.model import Model
 from tests.peers import CHUNK, MAX_LEN, alone, make_engine, make_prompt, sampled, start
 
 POISON = 4242 % 4096
 
 
-class PoisonedBatch(Batch):
+class PoisonedBatch(InPlaceBatch):
     """A model that raises, or gives NaN, where it is fed a certain token."""
 
     how = "raise"

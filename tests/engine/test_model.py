@@ -58,15 +58,6 @@ def test_a_broken_config_is_named(folder: Path, text: str) -> None:
         load_model(folder)
 
 
-def test_a_missing_config_and_tokenizer_are_named(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"cannot read .*config\.json"):
-        load_model(folder)
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"cannot read .*tokenizer\.json"):
-        load_tokenizer(folder)
-
-
 def test_cuda_is_refused_with_what_to_do_instead() -> None:
     with pytest.raises(ModelError, match="--device cpu"):
         load_model(embedded_model(), device="cuda")
@@ -113,6 +104,44 @@ def test_a_template_cannot_leave_its_sandbox_or_crash(folder: Path, template: st
         load_tokenizer(folder).encode_chat([Message("user", "Hi")])
 
 
+@pytest.mark.parametrize(
+    ("templates", "text"),
+    [
+        ([{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "hi"}], "hi"),
+        ([{"name": "other", "template": "other"}], "other"),
+        ([], None),
+    ],
+)
+def test_of_several_templates_the_default_one_is_used(
+    folder: Path, templates: list[dict[str, str]], text: str | None
+) -> None:
+    (folder / "chat_template.jinja").unlink()
+    edit(folder / "tokenizer_config.json", chat_template=templates)
+    tokenizer = load_tokenizer(folder)
+    if text is None:
+        with pytest.raises(TemplateError, match="no chat template"):
+            tokenizer.encode_chat([Message("user", "Hi")])
+    else:
+        ids = tokenizer.encode_chat([Message("user", "Hi")])
+        assert tokenizer.vocabulary.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ eos_token }}{{ pad_token }}", "<|endoftext|>"),
+        ("{% if tools is not none %}tools{% else %}none{% endif %}", "none"),
+        ("{{ messages | map(attribute='content') | list | tojson }}", "[\"<Hi> 'é'\"]"),
+        ("{% for m in messages %}{% break %}{% endfor %}out", "out"),
+    ],
+)
+def test_templates_find_what_their_authors_rely_on(folder: Path, template: str, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer.encode_chat([Message("user", "<Hi> 'é'")])
+    assert tokenizer.vocabulary.decode(ids, skip_special_tokens=False) == text
+
+
 def test_a_broken_template_is_found_at_loading(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{% if %}")
     with pytest.raises(ModelError, match="chat template is broken"):
@@ -123,3 +152,8 @@ def test_models_are_named_by_the_user_or_by_their_folder(tmp_path: Path) -> None
     assert parse_model("") == ("default", embedded_model())
     assert parse_model("tiny=/somewhere") == ("tiny", Path("/somewhere"))
     assert parse_model(str(tmp_path / "qwen")) == ("qwen", tmp_path / "qwen")
+    assert parse_model("hub/qwen/onnx/model_q4.onnx") == (
+        "qwen",
+        Path("hub/qwen/onnx/model_q4.onnx"),
+    )
+    assert parse_model("hub/qwen/q4.onnx") == ("qwen", Path("hub/qwen/q4.onnx"))

@@ -1,4 +1,4 @@
-"""Write small random llama checkpoints, and safetensors files by hand."""
+"""Write small random checkpoints of every supported shape, and safetensors files by hand."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a llama checkpoint of this config, by its name."""
+    """Every tensor of a checkpoint of this config, by its name."""
     hidden, wide, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     queries, keys = (config[f"num_{each}_heads"] * head for each in ("attention", "key_value"))
     found: dict[str, tuple[int, ...]] = {
@@ -52,6 +52,14 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             f"{at}.mlp.up_proj.weight": (wide, hidden),
             f"{at}.mlp.down_proj.weight": (hidden, wide),
         }
+        if config["model_type"] == "qwen2":
+            found |= {
+                f"{at}.self_attn.q_proj.bias": (queries,),
+                f"{at}.self_attn.k_proj.bias": (keys,),
+                f"{at}.self_attn.v_proj.bias": (keys,),
+            }
+        if config["model_type"] == "qwen3":
+            found |= {f"{at}.self_attn.{each}_norm.weight": (head,) for each in "qk"}
     return found
 
 

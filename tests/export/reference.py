@@ -1,4 +1,4 @@
-"""A llama forward pass in numpy, from the definition of the architecture.
+"""A forward pass of a decoder in numpy, from the definition of its architecture: llama and kin.
 
 Written without looking at the exporter: no cache, no batch, no packing, one position after the
 other in one matrix. `multiply` is how [rows, inputs] meets a weight [outputs, inputs].
@@ -26,6 +26,31 @@ def in_int8_rows(rows: Array, weights: Array) -> Array:
     right = np.rint(weights / weight_scale[:, None]).astype(np.int64)
     product: Array = (left @ right.T).astype(np.float32) * weight_scale * row_scale
     return product
+
+
+def block_round_trip(weights: Array, bits: int) -> Array:
+    """What is left of a weight after 32 neighbours in a row shared one scale."""
+    kept = np.empty_like(weights, np.float32)
+    low = -(2 ** (bits - 1))
+    for row in range(len(weights)):
+        for start in range(0, weights.shape[1], 32):
+            part = weights[row, start : start + 32]
+            step = np.float32(part[np.abs(part).argmax()]) / np.float32(low)
+            whole = np.rint(part / step).clip(low, -low - 1)
+            kept[row, start : start + 32] = whole.astype(np.float32) * step
+    return kept
+
+
+def in_blocks(bits: int) -> Multiply:
+    """Weights in blocks of 32; activations rounded to ±127 for each of their blocks of 32."""
+
+    def multiply(rows: Array, weights: Array) -> Array:
+        parts = rows.astype(np.float32).reshape(len(rows), -1, 32)
+        scale = np.abs(parts).max(axis=2, keepdims=True) / np.float32(127)
+        rounded = (np.rint(parts / scale) * scale).reshape(rows.shape)
+        return in_float64(rounded, block_round_trip(weights, bits))
+
+    return multiply
 
 
 def int8_round_trip(weights: Array) -> Array:
@@ -64,12 +89,17 @@ def _attention(
 ) -> Array:
     rows = _norm(hidden, tensors["input_layernorm.weight"], config["rms_norm_eps"])
     head_dim, theta = config["head_dim"], config["rope_theta"]
-    projected = {
-        name: multiply(rows, tensors[f"self_attn.{name}_proj.weight"]).reshape(
-            len(rows), -1, head_dim
-        )
+    projected: dict[str, Array] = {
+        name: (
+            multiply(rows, tensors[f"self_attn.{name}_proj.weight"])
+            + tensors.get(f"self_attn.{name}_proj.bias", np.zeros((), np.float32))
+        ).reshape(len(rows), -1, head_dim)
         for name in "qkv"
     }
+    for name in "qk":
+        if f"self_attn.{name}_norm.weight" in tensors:
+            weight = tensors[f"self_attn.{name}_norm.weight"]
+            projected[name] = _norm(projected[name], weight, config["rms_norm_eps"])
     queries, keys = _rotate(projected["q"], theta), _rotate(projected["k"], theta)
     group = config["num_attention_heads"] // config["num_key_value_heads"]
     heads = [

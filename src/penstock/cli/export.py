@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
-from penstock.export import ExportError, export_model
+from penstock.export import Dtype, ExportError, export_model
 
 
 @click.command()
@@ -14,7 +15,7 @@ from penstock.export import ExportError, export_model
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--dtype",
-    type=click.Choice(["int8row", "fp32"]),
+    type=click.Choice(get_args(Dtype)),
     default="int8row",
     show_default=True,
     help="Precision of the weights.",

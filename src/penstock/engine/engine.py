@@ -15,7 +15,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from penstock.engine.batch import Batch, Logits
+from penstock.engine.batch import Logits, make_batch
 from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
@@ -90,7 +90,7 @@ class Engine:
         self.slots = Slots(model.spec, slots=slots, max_len=max_len)
         self.parked = ParkedKV(parked_kv_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes)
-        self._batch = Batch(model, self.slots)
+        self._batch = make_batch(model, self.slots)
         self._chunk = prefill_chunk
         self._keys = count()
 

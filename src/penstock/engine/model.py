@@ -1,86 +1,65 @@
-"""A model folder, opened: the ONNX session and all that its files say about it.
+"""A model, opened: the ONNX session and all that its files say about it.
 
-What the session itself states (names, shapes, types) wins over `config.json`; the config is asked
-only for what a graph cannot hold: context length, EOS ids, token defaults.
+What the session itself states (names, shapes, types) and does (`layout`) wins over the configs;
+those are asked only for what a graph cannot hold: context length, EOS ids, defaults.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
-PAST = re.compile(r"^past_key_values\.(\d+)\.(key|value)$")
-MODEL_FILE = "model.onnx"
+from penstock.engine.facts import Facts
+from penstock.engine.folder import MODEL_FILE, ModelFolder, read_json
+from penstock.engine.layout import Layout, Probe
+from penstock.engine.signature import Signature, read_signature
+from penstock.engine.spec import ModelError, ModelSpec
 
-
-class ModelError(ValueError):
-    """A folder that cannot be served; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """Shapes and ids of one decoder. A KV buffer is `[rows, kv_heads, positions, head_dim]`."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    vocab_size: int
-    max_positions: int
-    eos_ids: frozenset[int]
-
-    @property
-    def kv_names(self) -> list[tuple[str, str]]:
-        """Input and output name of each KV buffer, layer by layer, key before value."""
-        return [
-            (f"past_key_values.{layer}.{kind}", f"present.{layer}.{kind}")
-            for layer in range(self.layers)
-            for kind in ("key", "value")
-        ]
+__all__ = ["MODEL_FILE", "Model", "ModelError", "ModelSpec", "load_model", "read_json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An opened model. `device` is where it really runs, as its session reports."""
+    """An opened model. `device` is where it really runs, as its session reports.
+
+    `folder` holds its companions; `file` is the graph, which may lie a folder below.
+    """
 
     folder: Path
+    file: Path
     session: ort.InferenceSession
+    signature: Signature
+    layout: Layout
     spec: ModelSpec
     device: str
 
 
-def load_model(folder: Path, *, device: str = "auto", threads: int = 0) -> Model:
-    """Open the model in `folder`. Raises `ModelError`."""
-    if not (folder / MODEL_FILE).is_file():
-        raise ModelError(
-            f"{folder} is not a model folder: it holds no {MODEL_FILE}; "
-            f"make one with `penstock export HF_DIR {folder}`"
-        )
+def load_model(path: Path, *, device: str = "auto", threads: int = 0) -> Model:
+    """Open the model in a folder, or the .onnx file at `path`. Raises `ModelError`."""
+    folder = ModelFolder.locate(path)
     if device == "cuda":
         raise ModelError(
             "device cuda: this version decodes on the CPU only; start with --device cpu or auto"
         )
-    config = read_json(folder / "config.json")
-    session = _open_session(folder / MODEL_FILE, threads)
-    return Model(folder, session, _read_spec(session, config, folder), "cpu")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `ModelError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise ModelError(f"{path} is not JSON") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object")
-    return value
+    facts = Facts(folder)
+    session = _open_session(folder.graph, threads)
+    signature = read_signature(session, str(folder.graph))
+    kv_heads, head_dim = _cache_sizes(signature, facts, folder.graph)
+    layout = Probe(session, signature, kv_heads, head_dim).layout(str(folder.graph))
+    spec = ModelSpec(
+        layers=len(signature.kv) // 2,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=layout.vocab_size,
+        max_positions=facts.context(),
+        eos_ids=facts.eos_ids(),
+        kv_dtype=signature.kv_dtype,
+        names=signature.kv,
+        defaults=facts.defaults(),
+    )
+    return Model(folder.home, folder.graph, session, signature, layout, spec, "cpu")
 
 
 def _open_session(path: Path, threads: int) -> ort.InferenceSession:
@@ -98,51 +77,14 @@ def _open_session(path: Path, threads: int) -> ort.InferenceSession:
         raise ModelError(f"onnxruntime cannot open {path}: {reason}") from None
 
 
-def _read_spec(session: ort.InferenceSession, config: dict[str, Any], folder: Path) -> ModelSpec:
-    inputs = {node.name: node for node in session.get_inputs()}
-    past = [name for name in inputs if PAST.match(name)]
-    others = set(inputs) - set(past)
-    if not past or others != {"input_ids", "attention_mask"}:
+def _cache_sizes(signature: Signature, facts: Facts, graph: Path) -> tuple[int, int]:
+    """KV heads and head size, from the graph or, where it leaves them open, from the configs."""
+    _, kv_heads, _, head_dim = signature.kv_shape
+    heads = kv_heads if isinstance(kv_heads, int) else facts.kv_heads()
+    size = head_dim if isinstance(head_dim, int) else facts.head_dim()
+    if heads is None or size is None:
         raise ModelError(
-            f"{folder}: unsupported inputs {sorted(others)}; "
-            "make a supported file with `penstock export`"
+            f"{graph} leaves the size of its KV cache open, {list(signature.kv_shape)}; "
+            "put the model's config.json or genai_config.json beside it"
         )
-    _, kv_heads, _, head_dim = inputs[past[0]].shape
-    if inputs[past[0]].type != "tensor(float)":
-        raise ModelError(f"{folder}: the KV cache has type {inputs[past[0]].type}; float32 is used")
-    logits = next(node for node in session.get_outputs() if node.name == "logits")
-    spec = ModelSpec(
-        layers=len(past) // 2,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=logits.shape[-1],
-        max_positions=int(config["max_position_embeddings"]),
-        eos_ids=_eos_ids(folder, config),
-    )
-    _check_in_place(session, spec, folder)
-    return spec
-
-
-def _eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
-    generation = folder / "generation_config.json"
-    chosen = (read_json(generation) if generation.is_file() else config).get("eos_token_id")
-    if chosen is None:
-        chosen = config.get("eos_token_id", [])
-    return frozenset([chosen] if isinstance(chosen, int) else chosen)
-
-
-def _check_in_place(session: ort.InferenceSession, spec: ModelSpec, folder: Path) -> None:
-    """One token over a past of eight: a present of eight means that KV is written in place."""
-    feed: dict[str, Any] = {
-        "input_ids": np.zeros((1, 1), np.int64),
-        "attention_mask": np.ones((1, 1), np.int64),
-    }
-    empty = np.zeros((1, spec.kv_heads, 8, spec.head_dim), np.float32)
-    names = spec.kv_names
-    feed.update({past: empty for past, _ in names})
-    present = session.run([names[0][1]], feed)[0]
-    if present.shape[2] != 8:
-        raise ModelError(
-            f"{folder}: this file grows its KV cache by concatenation, which is not supported yet; "
-            "export it with `penstock export`"
-        )
+    return heads, size

@@ -19,9 +19,9 @@ from penstock.engine.model import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Some positions of one row: float32 `[kv_heads, positions, head_dim]` for each buffer."""
+    """Some positions of one row: `[kv_heads, positions, head_dim]` for each buffer."""
 
-    parts: tuple[npt.NDArray[np.float32], ...]
+    parts: tuple[npt.NDArray[np.floating], ...]
 
     @property
     def positions(self) -> int:
@@ -35,14 +35,14 @@ class Copy:
 class Slots:
     """Rows of KV by sequence key.
 
-    `buffers[j]` is float32 `[slots, kv_heads, max_len, head_dim]`, key then value of each layer;
-    `lengths[row]` counts the tokens cached in a row.
+    `buffers[j]` is `[slots, kv_heads, max_len, head_dim]` in the model's type, key then value of
+    each layer; `lengths[row]` counts the tokens cached in a row.
     """
 
     def __init__(self, spec: ModelSpec, *, slots: int, max_len: int) -> None:
         shape = (slots, spec.kv_heads, max_len, spec.head_dim)
         # Zeroed pages are not touched before use, so idle slots cost address space only.
-        self.buffers = [np.zeros(shape, np.float32) for _ in spec.kv_names]
+        self.buffers = [np.zeros(shape, spec.kv_dtype) for _ in spec.kv_names]
         self.lengths: npt.NDArray[np.int64] = np.zeros(slots, np.int64)
         self.max_len = max_len
         self._keys: list[int | None] = [None] * slots

@@ -5,7 +5,8 @@ Chat templates come from the model's files only and run in jinja2's immutable sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,8 +14,11 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Vocabulary
 
-from penstock.engine.model import ModelError, read_json
+from penstock.engine.folder import ModelFolder
+from penstock.engine.spec import ModelError
 from penstock.requests import Message
+
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class TemplateError(ValueError):
@@ -24,9 +28,17 @@ class TemplateError(ValueError):
 class Tokenizer:
     """The vocabulary and the chat template of one model folder."""
 
-    def __init__(self, vocabulary: Vocabulary, *, template: str | None, bos: str) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        template: str | None,
+        bos: str,
+        tokens: Mapping[str, str] | None = None,
+    ) -> None:
         self.vocabulary = vocabulary
         self._bos = bos
+        self._tokens = tokens or {}
         self._template = _compile(template) if template else None
 
     def encode(self, text: str) -> list[int]:
@@ -47,8 +59,13 @@ class Tokenizer:
         assert self._template is not None
         told = [{"role": message.role, "content": message.content} for message in messages]
         try:
+            # Templates ask whether tools and documents are none, which the undefined is not.
             return self._template.render(
-                messages=told, bos_token=self._bos, add_generation_prompt=True
+                messages=told,
+                add_generation_prompt=True,
+                tools=None,
+                documents=None,
+                **self._tokens,
             )
         except jinja2.TemplateError as error:
             raise TemplateError(f"this model's chat template refused: {error.message}") from None
@@ -57,37 +74,67 @@ class Tokenizer:
             raise TemplateError(f"this model's chat template failed with {kind}") from None
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder. Raises `ModelError`."""
-    path = folder / "tokenizer.json"
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a model folder, or beside an .onnx file. Raises `ModelError`."""
+    folder = ModelFolder.locate(path)
+    config = folder.json("tokenizer_config.json")
     try:
-        vocabulary = Vocabulary.from_file(str(path))
+        return Tokenizer(
+            _vocabulary(folder),
+            template=_template_text(folder, config),
+            bos=_special(config, "bos_token") if config.get("add_bos_token") else "",
+            tokens={name: _special(config, name) for name in SPECIAL},
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise ModelError(f"{path}: the chat template is broken: {error.message}") from None
+
+
+def _vocabulary(folder: ModelFolder) -> Vocabulary:
+    path = folder.find("tokenizer.json")
+    if path is None:
+        raise ModelError(
+            f"no tokenizer.json in {folder.home}; copy the one of the model's source there "
+            "(for an older tokenizer, save it anew as a fast one)"
+        )
+    try:
+        return Vocabulary.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"cannot read {path}: {error}") from None
-    config = read_json(folder / "tokenizer_config.json")
-    try:
-        return Tokenizer(vocabulary, template=_template_text(folder, config), bos=_bos(config))
-    except jinja2.TemplateSyntaxError as error:
-        raise ModelError(f"{folder}: the chat template is broken: {error.message}") from None
 
 
-def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
-    path = folder / "chat_template.jinja"
-    if path.is_file():
+def _template_text(folder: ModelFolder, config: dict[str, Any]) -> str | None:
+    path = folder.find("chat_template.jinja")
+    if path is not None:
         return path.read_text(encoding="utf-8")
-    template = config.get("chat_template")
+    template = config.get("chat_template") or folder.json("chat_template.json").get("chat_template")
+    if isinstance(template, list):
+        template = _default_of(template)
     return template if isinstance(template, str) else None
 
 
-def _bos(config: dict[str, Any]) -> str:
-    token = config.get("bos_token") if config.get("add_bos_token") else None
-    return token["content"] if isinstance(token, dict) else token or ""
+def _default_of(templates: list[Any]) -> object:
+    """Of several named templates, the one for plain chat."""
+    named = {each.get("name"): each.get("template") for each in templates if isinstance(each, dict)}
+    return named.get("default") or next(iter(named.values()), None)
+
+
+def _special(config: Mapping[str, Any], name: str) -> str:
+    token = config.get(name)
+    return str(token["content"] if isinstance(token, dict) else token or "")
 
 
 def _compile(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = _raise_exception
+    environment.filters["tojson"] = _to_json
     return environment.from_string(template)
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    """Unlike jinja2's own, which is made for HTML and escapes quotes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -20,33 +20,62 @@ class Family:
     """One model type.
 
     `defaults` are what the type assumes for a missing field; `supported` lists, for a field,
-    the only values whose graph we know.
+    the only values whose graph we know. `qkv_bias` adds a bias to queries, keys and values;
+    `head_norms` normalises each head's queries and keys before they are rotated.
     """
 
     defaults: Fields
     supported: Mapping[str, tuple[object, ...]]
+    qkv_bias: bool = False
+    head_norms: bool = False
+
+
+_DEFAULTS: Fields = {
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+_SUPPORTED: Mapping[str, tuple[object, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (None, False),
+    "mlp_bias": (None, False),
+    "partial_rotary_factor": (None, 1.0),
+    "quantization_config": (None,),
+    "rope_type": ("default",),
+    "sliding_window": (None,),
+}
 
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family(
-        defaults={
-            "hidden_act": "silu",
-            "max_position_embeddings": 2048,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": False,
+    "llama": Family({**_DEFAULTS, "max_position_embeddings": 2048}, _SUPPORTED),
+    "mistral": Family(
+        {
+            **_DEFAULTS,
+            "max_position_embeddings": 131072,
+            "num_key_value_heads": 8,
+            "sliding_window": 4096,
         },
-        supported={
-            "hidden_act": ("silu",),
-            "attention_bias": (None, False),
-            "mlp_bias": (None, False),
-            "partial_rotary_factor": (None, 1.0),
-            "quantization_config": (None,),
-            "rope_type": ("default",),
-            "sliding_window": (None,),
+        _SUPPORTED,
+    ),
+    "qwen2": Family(
+        {**_DEFAULTS, "max_position_embeddings": 32768, "use_sliding_window": False},
+        {**_SUPPORTED, "attention_bias": (None, True)},
+        qkv_bias=True,
+    ),
+    "qwen3": Family(
+        {
+            **_DEFAULTS,
+            "max_position_embeddings": 32768,
+            "head_dim": 128,
+            "use_sliding_window": False,
         },
+        _SUPPORTED,
+        head_norms=True,
     ),
 }
+_NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window")
+"""Where null is a statement of its own, and not the wish for the type's default."""
 
 _HEAD_DIM_MULTIPLE = 16
 """The attention kernel rotates in blocks of this many numbers."""
@@ -67,6 +96,8 @@ class DecoderConfig:
     eps: float
     rope_theta: float
     tied: bool
+    qkv_bias: bool = False
+    head_norms: bool = False
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -87,10 +118,10 @@ class DecoderConfig:
         family = _family(raw)
         fields = _settled(raw, family)
         _refuse_unsupported(fields, family)
-        return cls._from(fields)
+        return cls._from(fields, family)
 
     @classmethod
-    def _from(cls, fields: Fields) -> Self:
+    def _from(cls, fields: Fields, family: Family) -> Self:
         hidden, heads = _size(fields, "hidden_size"), _size(fields, "num_attention_heads")
         return cls(
             layers=_size(fields, "num_hidden_layers"),
@@ -104,6 +135,8 @@ class DecoderConfig:
             eps=_positive(fields, "rms_norm_eps"),
             rope_theta=_positive(fields, "rope_theta"),
             tied=bool(fields["tie_word_embeddings"]),
+            qkv_bias=family.qkv_bias,
+            head_norms=family.head_norms,
         )
 
     @property
@@ -111,7 +144,9 @@ class DecoderConfig:
         """How many numbers the checkpoint trains; a tied embedding counts once."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         feed_forward = 3 * self.hidden * self.intermediate
-        layer = attention + feed_forward + 2 * self.hidden
+        biases = self.head_dim * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
+        norms = 2 * self.hidden + (2 * self.head_dim if self.head_norms else 0)
+        layer = attention + feed_forward + biases + norms
         embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
         return embeddings + self.layers * layer + self.hidden
 
@@ -138,22 +173,22 @@ def _family(raw: Fields) -> Family:
 def _settled(raw: Fields, family: Family) -> dict[str, Any]:
     """Merge in the defaults, and the rotary settings from wherever this config keeps them."""
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    present = {name: value for name, value in raw.items() if value is not None}
+    given = {name: raw[name] for name in raw if raw[name] is not None or name in _NULLABLE}
+    fields = {**family.defaults, **given}
     return {
-        **family.defaults,
-        **present,
+        **fields,
         **({"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}),
         "rope_type": rope.get("rope_type", rope.get("type", "default")),
-        "sliding_window": _window_in_use(raw),
+        "sliding_window": _window_in_use(fields),
     }
 
 
-def _window_in_use(raw: Fields) -> int | None:
+def _window_in_use(fields: Fields) -> int | None:
     """A window as wide as the context, or one that is switched off, is none."""
-    window = raw.get("sliding_window")
-    if window is None or not raw.get("use_sliding_window", True):
+    window = fields.get("sliding_window")
+    if window is None or not fields.get("use_sliding_window", True):
         return None
-    return None if window >= raw.get("max_position_embeddings", window + 1) else window
+    return None if window >= fields["max_position_embeddings"] else window
 
 
 def _refuse_unsupported(fields: Fields, family: Family) -> None:
@@ -168,7 +203,7 @@ def _unsupported(field: str, value: object, supported: tuple[object, ...]) -> st
 
 
 def _size(fields: Fields, name: str, default: int | None = None) -> int:
-    value = fields.get(name, default)
+    value = default if fields.get(name) is None else fields[name]
     if type(value) is not int or value < 1:
         raise ExportError(f"config.json: {name} = {value!r} is not a positive whole number")
     return value

@@ -9,11 +9,13 @@ The mask is right-padded: the ones in a row are that row's length. Positions fol
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from penstock.export.blocks import Blocks
 from penstock.export.config import DecoderConfig
 from penstock.export.float32 import Float32
 from penstock.export.graph import MICROSOFT, Graph, floats, integers
@@ -21,7 +23,12 @@ from penstock.export.int8row import Int8Row
 from penstock.export.precision import Dtype, Precision
 from penstock.export.weights import Checkpoint
 
-PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {"fp32": Float32, "int8row": Int8Row}
+PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {
+    "fp32": Float32,
+    "int8row": Int8Row,
+    "int8": partial(Blocks, bits=8),
+    "int4": partial(Blocks, bits=4),
+}
 
 _SIDES = ("key", "value")
 
@@ -73,7 +80,7 @@ class _Decoder:
         positions = self._positions()
         embedding = self._matrix("embed_tokens", config.vocab, config.hidden)
         residual = self._precision.embed(embedding)
-        normed = self._first_norm(residual)
+        normed = self._norm("layers.0.input_layernorm", residual, config.hidden)
         for layer in range(config.layers):
             attended = self._attention(layer, normed, positions)
             name = f"layers.{layer}.post_attention_layernorm"
@@ -117,16 +124,41 @@ class _Decoder:
             [self._matrix(f"{at}.{n}", s, config.hidden) for n, s in sizes.items()]
         )
         qkv = self._precision.project(f"{at}.qkv", rows, packed)
-        attended = self._attend(layer, qkv, positions)
+        if config.qkv_bias:
+            biases = [
+                self._checkpoint.tensor(f"model.{at}.{n}.bias", (s,)) for n, s in sizes.items()
+            ]
+            stored = self._graph.constant(f"{at}.qkv.bias", np.concatenate(biases))
+            qkv = self._graph.node("Add", [qkv, stored], f"{at}.qkv.biased")
+        heads = self._normed_heads(at, qkv) if config.head_norms else [qkv, "", ""]
+        attended = self._attend(layer, heads, positions)
         output = self._matrix(f"{at}.o_proj", config.hidden, queries)
         return self._precision.project(f"{at}.output", attended, output)
 
-    def _attend(self, layer: int, qkv: str, positions: list[str]) -> str:
+    def _normed_heads(self, at: str, qkv: str) -> list[str]:
+        """Split into queries, keys and values; the first two with each head normalised."""
+        config, graph = self._config, self._graph
+        widths = [
+            each * config.head_dim for each in (config.heads, config.kv_heads, config.kv_heads)
+        ]
+        parts = [f"{at}.{name}" for name in ("queries", "keys", "values")]
+        sizes = graph.constant("qkv.widths", np.array(widths, np.int64))
+        graph.node("Split", [qkv, sizes], *parts, axis=-1)
+        split = graph.constant("by_head", np.array([0, 0, -1, config.head_dim], np.int64))
+        flat = graph.constant("flat_heads", np.array([0, 0, -1], np.int64))
+        normed = []
+        for part, name in zip(parts[:2], ("q_norm", "k_norm"), strict=True):
+            by_head = graph.node("Reshape", [part, split], f"{part}.by_head")
+            rows = self._norm(f"{at}.{name}", by_head, config.head_dim)
+            normed.append(graph.node("Reshape", [rows, flat], f"{part}.normed"))
+        return [*normed, parts[2]]
+
+    def _attend(self, layer: int, heads: list[str], positions: list[str]) -> str:
         past = [f"past_key_values.{layer}.{side}" for side in _SIDES]
         present = [f"present.{layer}.{side}" for side in _SIDES]
         return self._graph.node(
             "GroupQueryAttention",
-            [qkv, "", "", *past, *positions],
+            [*heads, *past, *positions],
             f"layers.{layer}.self_attn.attended",
             *present,
             domain=MICROSOFT,
@@ -151,14 +183,10 @@ class _Decoder:
             f"{at}.down", product, self._matrix(f"{at}.down_proj", *narrow)
         )
 
-    def _first_norm(self, rows: str) -> str:
-        name = "layers.0.input_layernorm"
+    def _norm(self, name: str, rows: str, width: int) -> str:
+        weight = self._norm_weight(name, width)
         return self._graph.node(
-            "SimplifiedLayerNormalization",
-            [rows, self._norm_weight(name)],
-            name,
-            axis=-1,
-            epsilon=self._config.eps,
+            "SimplifiedLayerNormalization", [rows, weight], name, axis=-1, epsilon=self._config.eps
         )
 
     def _add_and_norm(self, residual: str, update: str, name: str) -> tuple[str, str]:
@@ -166,7 +194,7 @@ class _Decoder:
         total = f"{name}.residual"
         normed = self._graph.node(
             "SkipSimplifiedLayerNormalization",
-            [residual, update, self._norm_weight(name)],
+            [residual, update, self._norm_weight(name, self._config.hidden)],
             name,
             "",
             "",
@@ -180,8 +208,8 @@ class _Decoder:
         following = layer + 1
         return "norm" if following == self._config.layers else f"layers.{following}.input_layernorm"
 
-    def _norm_weight(self, name: str) -> str:
-        weights = self._checkpoint.tensor(f"model.{name}.weight", (self._config.hidden,))
+    def _norm_weight(self, name: str, width: int) -> str:
+        weights = self._checkpoint.tensor(f"model.{name}.weight", (width,))
         return self._graph.constant(f"{name}.weight", weights)
 
     def _untied_head(self) -> NDArray[np.float32]:

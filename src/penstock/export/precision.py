@@ -1,6 +1,6 @@
 """How a decoder's numbers are stored and multiplied: what every precision can do.
 
-`fp32` and `int8row` are the two there are. A precision adds nodes to a graph; it knows the
+A precision adds nodes to a graph; it knows the
 shapes of what it multiplies and nothing of the model around it.
 """
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.export.graph import Graph
 
-Dtype = Literal["fp32", "int8row"]
+Dtype = Literal["fp32", "int8row", "int8", "int4"]
 
 LAST_POSITION = "last_position"
 
