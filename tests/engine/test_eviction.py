@@ -157,16 +157,17 @@ def test_the_least_recently_used_chunk_goes_first_and_a_budget_of_zero_keeps_non
     assert not PrefixCache(0).wants(b"x")
 
 
+@pytest.mark.slow
 def test_an_interrupted_chunk_leaves_the_sequence_and_the_session_as_they_were(
     model: Model,
 ) -> None:
     engine = make_engine(model)
-    prompt, other = make_prompt(3 * CHUNK, seed=4), make_prompt(2 * CHUNK, seed=5)
+    prompt, other = make_prompt(3 * CHUNK, seed=4), make_prompt(9, seed=5, max_tokens=2)
     expected = [alone(make_engine(model), each) for each in (prompt, other)]
     sequence = engine.open(prompt)
     engine.admit(sequence)
     engine.prefill(sequence)
-    for _ in range(50):
+    for _ in range(1000):
         interrupt = Interrupt()
         interrupt.now()
         assert engine.prefill(sequence, interrupt) is None
