@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -11,7 +13,7 @@ from penstock.decoder import Decoder
 from penstock.engine.model import Model
 from penstock.engine.text import TextStream
 from penstock.engine.tokenizer import Tokenizer
-from penstock.events import Finished
+from penstock.events import Delta, Finished, Token
 from penstock.generation import Generation
 from penstock.pipeline import Live, Pace
 from penstock.requests import Prompt
@@ -146,16 +148,34 @@ async def test_length_means_exactly_max_tokens(model: Model, tokenizer: Tokenize
     assert stream.live.terminal.through == 17
 
 
-async def test_deltas_cover_every_token_once_and_are_never_empty(
+def reported(stream: Stream) -> list[Token]:
+    """The tokens of all events of a stream, in order."""
+    events = [event for event in stream.sink.written if isinstance(event, Delta | Finished)]
+    return [token for event in events for token in event.tokens]
+
+
+@pytest.mark.parametrize("ignore_eos", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+async def test_events_report_every_token_once_and_deltas_are_never_empty(
+    model: Model, tokenizer: Tokenizer, seed: int, ignore_eos: bool
+) -> None:
+    prompt = make_prompt(seed=seed, max_tokens=100, temperature=2.0, ignore_eos=ignore_eos)
+    stream = await finished(model, tokenizer, replace(prompt, logprobs=2))
+    assert reported(stream) == alone(make_engine(model), replace(prompt, logprobs=2))
+    assert all(event.text for event in stream.sink.written if isinstance(event, Delta))
+    assert isinstance(stream.live.terminal, Finished)
+    assert not stream.live.terminal.cut
+
+
+async def test_tokens_of_a_stop_string_are_reported_and_the_cut_is_marked(
     model: Model, tokenizer: Tokenizer
 ) -> None:
-    prompt = make_prompt(seed=3, max_tokens=100, temperature=2.0)
-    stream = await finished(model, tokenizer, prompt)
-    deltas = [event for event in stream.sink.written if event and not isinstance(event, Finished)]
-    ids = [token_id for delta in deltas for token_id in delta.token_ids]  # type: ignore[union-attr]
-    made = [token.token_id for token in alone(make_engine(model), prompt)]
-    assert ids == made[: len(ids)]
-    assert all(delta.text for delta in deltas)  # type: ignore[union-attr]
+    prompt = make_prompt(max_tokens=40)
+    whole = reference(model, tokenizer, prompt)
+    stream = await finished(model, tokenizer, prompt, whole[len(whole) // 2 :][:6])
+    assert isinstance(stream.live.terminal, Finished)
+    assert stream.live.terminal.cut
+    assert reported(stream) == alone(make_engine(model), prompt)[: stream.source.made]
 
 
 async def test_cancelled_at_any_point_the_slot_is_free_and_no_task_is_left(

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
 from penstock.errors import CANCELLED, PenstockError
-from penstock.events import Delta, Failed, Finished, Usage
+from penstock.events import Delta, Failed, Finished, Token, Usage
 from penstock.pipeline import Emit, Live, Pace
 from tests.checkpoints import cancel_everywhere
 from tests.peers import GatedSink, PlainEncoder
@@ -35,7 +35,7 @@ class Counting:
             while self.made < self.count:
                 await trio.sleep(self.delay_s)
                 self.made += 1
-                await emit(Delta("x", (self.made,), self.made))
+                await emit(Delta("x", (Token(self.made),), self.made))
             if self.error is not None:
                 raise self.error
             return Finished("stop", Usage(1, self.made), self.made)

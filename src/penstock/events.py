@@ -27,21 +27,36 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One token. The log probabilities, its own and those of the likeliest, only if asked for."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of text that is never empty, and the ids of the tokens that completed it."""
+    """A piece of text that is never empty, and the tokens that completed it."""
 
     text: str
-    token_ids: tuple[int, ...]
+    tokens: tuple[Token, ...]
     through: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The normal end. Nothing follows it."""
+    """The normal end. Nothing follows it.
+
+    `tokens` are those since the last delta: EOS, a half character, the rest of a stop string.
+    `cut` is true where a stop string ended the text, so that some tokens may have text beyond it.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     through: int
+    tokens: tuple[Token, ...] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

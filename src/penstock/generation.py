@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
-from penstock.events import Delta, Finished, FinishReason, Usage
+from penstock.events import Delta, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
@@ -24,7 +24,7 @@ class Generation:
     """Called once the sequence waits for its slot."""
     made: int = 0
     """Tokens taken from the decoder so far."""
-    _unsent: list[int] = field(default_factory=list)
+    _unsent: list[Token] = field(default_factory=list)
 
     async def __call__(self, emit: Emit) -> Finished:
         """Emit text until the generation ends.
@@ -37,13 +37,14 @@ class Generation:
         if rest := self.text.flush():
             await emit(self._delta(rest))
         usage = Usage(len(self.prompt.token_ids), self.made)
-        return Finished("stop" if self.text.stopped else reason, usage, self.made)
+        cut = self.text.stopped
+        return Finished("stop" if cut else reason, usage, self.made, self._take(), cut)
 
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
         while True:
             sampled = await sequence.next_token()
             self.made += 1
-            self._unsent.append(sampled.token_id)
+            self._unsent.append(sampled)
             if piece := self.text.push(sampled.token_id):
                 await emit(self._delta(piece))
             if self.text.stopped:
@@ -52,5 +53,8 @@ class Generation:
                 return sampled.end
 
     def _delta(self, text: str) -> Delta:
-        token_ids, self._unsent = tuple(self._unsent), []
-        return Delta(text, token_ids, self.made)
+        return Delta(text, self._take(), self.made)
+
+    def _take(self) -> tuple[Token, ...]:
+        tokens, self._unsent = tuple(self._unsent), []
+        return tokens

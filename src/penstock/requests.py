@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 SEED_LIMIT = 2**63
 _SMALLEST_TEMPERATURE = 2.0**-126
 """Logits are divided in single precision, which rounds what is smaller to zero."""
+
+
+Biases: TypeAlias = tuple[tuple[int, float], ...]
+"""Token ids, each once, and what is added to their logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +26,34 @@ class Message:
 class Sampling:
     """How a token is drawn from the logits.
 
-    `temperature` 0 is greedy, whatever the seed. `top_k` 0 and `top_p` 1 switch those off.
-    `seed` None means that one is drawn when the request is admitted.
+    `temperature` 0 is greedy, whatever the seed. `top_k` 0, `top_p` 1, `min_p` 0, penalties of 0
+    and a `repetition_penalty` of 1 switch those off. `seed` None means that one is drawn when the
+    request is admitted.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Biases = ()
     seed: int | None = None
 
     @property
     def greedy(self) -> bool:
         return self.temperature < _SMALLEST_TEMPERATURE
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits change before a token is drawn from them."""
+        return bool(
+            self.logit_bias
+            or self.frequency_penalty
+            or self.presence_penalty
+            or self.repetition_penalty != 1.0
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +67,8 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
+    """How many alternatives to report beside each token's own log probability; None is off."""
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
@@ -74,3 +97,4 @@ class Prompt:
     ignore_eos: bool
     scope: str = ""
     """Prompts share KV with others of the same scope only."""
+    logprobs: int | None = None

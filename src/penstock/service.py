@@ -21,6 +21,7 @@ from penstock.errors import (
     MODEL_NOT_FOUND,
     UNAVAILABLE,
     PenstockError,
+    invalid,
 )
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
@@ -159,6 +160,7 @@ class Service:
                 await self._idle.wait()
 
     async def _prepare(self, request: GenerateRequest) -> Prompt:
+        self._check_bias(request)
         if request.characters > _LARGE_PROMPT_CHARACTERS:
             token_ids = await trio.to_thread.run_sync(self._encode, request)
         else:
@@ -170,7 +172,14 @@ class Service:
             sampling=sampling,
             seed=secrets.randbelow(SEED_LIMIT) if sampling.seed is None else sampling.seed,
             ignore_eos=request.ignore_eos,
+            logprobs=request.logprobs,
         )
+
+    def _check_bias(self, request: GenerateRequest) -> None:
+        """An id beyond the vocabulary would fail the whole turn, and with it the neighbours."""
+        words = self.decoder.engine.model.spec.vocab_size
+        if any(token_id >= words for token_id, _ in request.sampling.logit_bias):
+            raise invalid("logit_bias", f"logit_bias: this model's token ids end at {words - 1}")
 
     def _encode(self, request: GenerateRequest) -> list[int]:
         field = request.prompt_field

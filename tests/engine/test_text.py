@@ -26,6 +26,8 @@ def run(tokenizer: Tokenizer, ids: list[int], stops: tuple[str, ...] = ()) -> tu
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(max_size=60))
 @example(text=WILD)
+@example(text="\ufffd")
+@example(text="a\ufffd\ufffd")
 def test_pieces_join_to_the_text_and_hold_no_half_character(
     tokenizer: Tokenizer, text: str
 ) -> None:

@@ -57,6 +57,10 @@ VALID: dict[str, Any] = {
     "temperature": 0.7,
     "top_p": 0.9,
     "top_k": 5,
+    "min_p": 0.1,
+    "repetition_penalty": 1.1,
+    "frequency_penalty": 0.1,
+    "presence_penalty": 0.1,
     "seed": 1,
     "stop": ["a", "b"],
     "n": 1,
@@ -99,7 +103,7 @@ def as_body(value: object) -> bytes:
 def valid(name: str) -> dict[str, Any]:
     """A body that `name` accepts. A socket takes a prompt or messages, never both."""
     left_out = "messages" if name == "socket" else ""
-    return {key: value for key, value in VALID.items() if key not in (left_out, "logit_bias")}
+    return {key: value for key, value in VALID.items() if key != left_out}
 
 
 def attempt(name: str, body: bytes) -> GenerateRequest | None:
@@ -115,6 +119,9 @@ def attempt(name: str, body: bytes) -> GenerateRequest | None:
     if request is not None:
         assert request.sampling.temperature >= 0
         assert request.sampling.seed is None or 0 <= request.sampling.seed < 2**64
+        assert 0.01 <= request.sampling.repetition_penalty <= 10
+        assert all(id_ >= 0 and -100 <= by <= 100 for id_, by in request.sampling.logit_bias)
+        assert request.logprobs is None or 0 <= request.logprobs <= 20
         assert request.max_tokens is None or 1 <= request.max_tokens <= 1 << 20
         # A lone surrogate would be refused here, as it would by the tokenizer.
         json.dumps(astuple(request), ensure_ascii=False).encode()

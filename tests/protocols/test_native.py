@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import CANCELLED, PenstockError
-from penstock.events import Delta, Failed, Finished, Usage
+from penstock.events import Delta, Failed, Finished, Token, Usage
 from penstock.protocols.native import MAX_FIELDS, ChatStreamEncoder, parse_query
 from penstock.requests import GenerateRequest, Message, Sampling
 
@@ -96,11 +96,11 @@ def test_a_query_that_is_not_utf8_or_too_long_is_refused(query: bytes) -> None:
 
 def test_events_are_numbered_and_retry_is_inside_the_first() -> None:
     encoder = ChatStreamEncoder("job_77aa")
-    assert encoder.encode(Delta(" two", (1,), 1)) == (
+    assert encoder.encode(Delta(" two", (Token(1),), 1)) == (
         b'event: token\nid: job_77aa:1\nretry: 1000\ndata: {"text":" two"}\n\n'
     )
     assert encoder.heartbeat() == b": keep-alive\n"
-    assert encoder.encode(Delta("\u2028\U0001f600", (2,), 2)) == (
+    assert encoder.encode(Delta("\u2028\U0001f600", (Token(2),), 2)) == (
         b'event: token\nid: job_77aa:2\ndata: {"text":"\\u2028\\ud83d\\ude00"}\n\n'
     )
     assert encoder.encode(Finished("stop", Usage(4, 2), 2)) == (

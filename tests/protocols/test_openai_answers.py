@@ -10,7 +10,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from penstock.errors import UNAVAILABLE, PenstockError, internal
-from penstock.events import Delta, Event, Failed, Finished, Usage
+from penstock.events import Delta, Event, Failed, Finished, Token, Usage
 from penstock.protocols.openai_answer import (
     Head,
     Shape,
@@ -21,7 +21,7 @@ from penstock.protocols.openai_answer import (
 
 CHAT = Head("chat", "7f3a", "default", 1767225600)
 TEXT = Head("text", "1", "default", 1767225600)
-TWO, THREE = Delta("Two", (5,), 1), Delta(", three", (6, 7), 3)
+TWO, THREE = Delta("Two", (Token(5),), 1), Delta(", three", (Token(6), Token(7)), 3)
 END = Finished("stop", Usage(9, 6), 6)
 HEAD = (
     '"id":"chatcmpl-7f3a","object":"chat.completion.chunk","created":1767225600,'
@@ -134,7 +134,7 @@ def test_every_chunk_repeats_the_head_and_only_the_end_has_a_reason() -> None:
 
 
 def test_text_is_ascii_escaped_in_streams_and_whole() -> None:
-    awkward = Delta('"\\\u2028\u2029\x85\U0001f600\n', (1,), 1)
+    awkward = Delta('"\\\u2028\u2029\x85\U0001f600\n', (Token(1),), 1)
     escaped = '"\\"\\\\\\u2028\\u2029\\u0085\\ud83d\\ude00\\n"'
     assert f'"content":{escaped}' in streamed(CHAT, awkward)
     assert f'"text":{escaped}' in streamed(TEXT, awkward)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import INVALID_JSON, INVALID_VALUE
+from penstock.protocols.common import MAX_BIASES
 from penstock.protocols.openai import parse_chat, parse_completion
 
 from .asking import MARKER, chat, completion, refusal
@@ -19,11 +20,11 @@ BAD_NUMBERS: dict[str, list[object]] = {
     "top_k": [-2, 1.0, *HUGE],
     "seed": [1.0, 2**63, -(2**63) - 1, 10**400],
     "n": [0, -1, 1.0, 2, 16384, *HUGE],
-    "frequency_penalty": [-2.1, 2.1, 0.5, *HUGE],
-    "presence_penalty": [-2.1, 2.1, 0.5, *HUGE],
-    "repetition_penalty": [0, 1.1, -1, *HUGE],
-    "min_p": [0.1, -1, *HUGE],
-    "top_logprobs": [1, 20, -1, 1.0, *HUGE],
+    "frequency_penalty": [-2.1, 2.1, *HUGE],
+    "presence_penalty": [-2.1, 2.1, *HUGE],
+    "repetition_penalty": [0, 0.009, 10.1, -1, *HUGE],
+    "min_p": [-0.1, 1.1, -1, *HUGE],
+    "top_logprobs": [1, 20, 21, -1, 1.0, *HUGE],
 }
 
 
@@ -68,3 +69,45 @@ def test_a_signed_seed_keeps_its_bits(seed: int, bits: int) -> None:
 @pytest.mark.parametrize("best_of", [0, -3])
 def test_best_of_below_one_is_refused(best_of: int) -> None:
     assert refusal(parse_completion, completion(best_of=best_of)).param == "best_of"
+
+
+@pytest.mark.parametrize("logprobs", [-1, 21, 1.0, True, "1", 10**400])
+def test_logprobs_of_a_text_completion_are_a_number_to_20(logprobs: object) -> None:
+    assert refusal(parse_completion, completion(logprobs=logprobs)).param == "logprobs"
+
+
+@pytest.mark.parametrize("top_logprobs", [21, -1, 1.0, "1", True])
+def test_top_logprobs_of_a_chat_are_a_number_to_20(top_logprobs: object) -> None:
+    error = refusal(parse_chat, chat(logprobs=True, top_logprobs=top_logprobs))
+    assert error.param == "top_logprobs"
+
+
+def test_top_logprobs_say_what_they_need() -> None:
+    error = refusal(parse_chat, chat(top_logprobs=3))
+    assert error.message == "top_logprobs needs logprobs to be true"
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        {MARKER: 1},
+        {"-1": 1},
+        {"05": 1},
+        {" 5": 1},
+        {"\u0661": 1},
+        {"5.0": 1},
+        {"": 1},
+        {"9" * 5000: 1},
+        {"5": 100.1},
+        {"5": -101},
+        {"5": 10**400},
+        {"5": None},
+        {"5": True},
+        {"5": "1"},
+        {str(token_id): 1 for token_id in range(MAX_BIASES + 1)},
+    ],
+)
+def test_a_bad_logit_bias_is_refused_by_name(bias: object) -> None:
+    error = refusal(parse_chat, chat(logit_bias=bias))
+    assert error.kind is INVALID_VALUE
+    assert str(error.param).startswith("logit_bias")

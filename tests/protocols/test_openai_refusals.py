@@ -14,9 +14,6 @@ from .asking import MARKER, chat, completion, refusal
 SILENT_CHANGES: dict[str, list[object]] = {
     "response_format": [{"type": "json_object"}, {"type": "json_schema"}, {"value": {}}],
     "tool_choice": ["required", MARKER, {}, {"type": "function", "function": {"name": MARKER}}],
-    "logprobs": [True],
-    "top_logprobs": [5],
-    "logit_bias": [{"50256": -100}, {MARKER: 1}],
     "n": [2],
 }
 
@@ -30,7 +27,7 @@ def test_what_would_change_the_result_silently_is_refused(field: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("suffix", "x"), ("echo", True), ("logprobs", 0), ("best_of", 2), ("n", 2)],
+    [("suffix", "x"), ("echo", True), ("best_of", 2), ("n", 2)],
 )
 def test_what_a_text_completion_refuses(field: str, value: object) -> None:
     error = refusal(parse_completion, completion(**{field: value}))

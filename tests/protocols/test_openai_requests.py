@@ -26,11 +26,11 @@ OPTIONAL = {
     "stop": ["x", "\n"],
     "ignore_eos": True,
     "n": 1,
-    "logit_bias": {},
-    "frequency_penalty": 0,
-    "presence_penalty": 0.0,
-    "repetition_penalty": 1,
-    "min_p": 0,
+    "logit_bias": {"0": -100, "4095": 0.5},
+    "frequency_penalty": -0.5,
+    "presence_penalty": 2,
+    "repetition_penalty": 1.1,
+    "min_p": 0.05,
 }
 
 
@@ -48,18 +48,37 @@ def test_everything_that_can_be_asked() -> None:
     common: dict[str, Any] = {
         "model": "m",
         "max_tokens": 5,
-        "sampling": Sampling(temperature=0.5, top_p=0.9, top_k=40, seed=3),
+        "sampling": Sampling(
+            temperature=0.5,
+            top_p=0.9,
+            top_k=40,
+            min_p=0.05,
+            repetition_penalty=1.1,
+            frequency_penalty=-0.5,
+            presence_penalty=2.0,
+            logit_bias=((0, -100.0), (4095, 0.5)),
+            seed=3,
+        ),
         "stop": ("x", "\n"),
         "ignore_eos": True,
+        "logprobs": 5,
     }
-    in_chat = {"logprobs": False, "top_logprobs": 0, "tool_choice": "auto"}
+    in_chat = {"logprobs": True, "top_logprobs": 5, "tool_choice": "auto"}
     assert parse_chat(chat(**OPTIONAL, **in_chat, response_format={"type": "text"})) == Asked(
         GenerateRequest(messages=HI, **common), True, True
     )
-    in_text = {"suffix": "", "echo": False, "best_of": 1}
+    in_text = {"suffix": "", "echo": False, "logprobs": 5, "best_of": 1}
     assert parse_completion(completion(**OPTIONAL, **in_text)) == Asked(
         GenerateRequest(prompt="Hi", **common), True, True
     )
+
+
+def test_what_says_off_is_off() -> None:
+    off = {"min_p": 0, "repetition_penalty": 1, "frequency_penalty": 0, "logit_bias": {}}
+    assert parse_completion(completion(**off)) == parse_completion(completion())
+    assert parse_chat(chat(**off, logprobs=False, top_logprobs=0)) == parse_chat(chat())
+    assert parse_chat(chat(logprobs=True)).request.logprobs == 0
+    assert parse_completion(completion(logprobs=0)).request.logprobs == 0
 
 
 def test_null_is_absent() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import ServerSentEvent, SSEDecoder
 
-from penstock.events import Delta, Event, Finished, Usage
+from penstock.events import Delta, Event, Finished, Token, Usage
 from penstock.protocols import sse
 from penstock.protocols.native import ChatStreamEncoder
 from penstock.protocols.openai_answer import Head, StreamEncoder
@@ -36,7 +36,7 @@ def received(body: bytes, positions: Sequence[int] = ()) -> list[ServerSentEvent
 
 
 def events_of(pieces: Sequence[str]) -> list[Event]:
-    deltas = [Delta(text, (index,), index + 1) for index, text in enumerate(pieces)]
+    deltas = [Delta(text, (Token(index),), index + 1) for index, text in enumerate(pieces)]
     return [*deltas, Finished("stop", Usage(1, len(pieces)), len(pieces))]
 
 

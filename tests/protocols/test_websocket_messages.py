@@ -7,7 +7,7 @@ import json
 import pytest
 
 from penstock.errors import CANCELLED, OVERLOADED, PenstockError, internal
-from penstock.events import Delta, Failed, Finished, Usage
+from penstock.events import Delta, Failed, Finished, Token, Usage
 from penstock.protocols import websocket
 from penstock.protocols.websocket import Cancel, MessageEncoder, ProtocolError, Pull, Resume, Start
 from penstock.requests import GenerateRequest, Message, Sampling
@@ -41,6 +41,26 @@ def test_a_start_with_a_prompt() -> None:
         sampling=Sampling(temperature=0, seed=2**64 - 1),
         stop=("x",),
         ignore_eos=True,
+    )
+
+
+def test_a_start_with_all_that_changes_the_draw() -> None:
+    message = start(
+        prompt="Hi",
+        min_p=0.1,
+        repetition_penalty=1.2,
+        frequency_penalty=1,
+        presence_penalty=-1,
+        logit_bias={"7": -100},
+        logprobs=False,
+        top_logprobs=0,
+    )
+    assert message.request().sampling == Sampling(
+        min_p=0.1,
+        repetition_penalty=1.2,
+        frequency_penalty=1.0,
+        presence_penalty=-1.0,
+        logit_bias=((7, -100.0),),
     )
 
 
@@ -132,6 +152,11 @@ def test_a_malformed_message_gives_a_reason_that_fits_a_close_frame(text: str) -
         ({"prompt": "x", "credits": -1}, "credits"),
         ({"prompt": "x", "credits": 2**63}, "credits"),
         ({"prompt": "x", "resumable": True}, "resumable"),
+        ({"prompt": "x", "min_p": 2}, "min_p"),
+        ({"prompt": "x", "logit_bias": {"-1": 5}}, "logit_bias"),
+        ({"prompt": "x", "logprobs": True}, "logprobs"),
+        ({"prompt": "x", "logprobs": 0}, "logprobs"),
+        ({"prompt": "x", "top_logprobs": 2}, "top_logprobs"),
     ],
 )
 def test_a_start_with_a_bad_value_is_understood_and_refused(
@@ -148,8 +173,10 @@ def test_the_messages_of_a_generation() -> None:
     encoder = MessageEncoder("job_1", "default")
     assert encoder.started() == (b'{"type":"started","job_id":"job_1","model":"default","after":0}')
     assert encoder.heartbeat() == b""
-    assert encoder.encode(Delta(" two", (1,), 1)) == b'{"type":"token","seq":1,"text":" two"}'
-    assert encoder.encode(Delta('"\u2028', (2,), 2)) == (
+    assert (
+        encoder.encode(Delta(" two", (Token(1),), 1)) == b'{"type":"token","seq":1,"text":" two"}'
+    )
+    assert encoder.encode(Delta('"\u2028', (Token(2),), 2)) == (
         b'{"type":"token","seq":2,"text":"\\"\\u2028"}'
     )
     assert encoder.encode(Finished("length", Usage(4, 2), 2)) == (
@@ -160,7 +187,7 @@ def test_the_messages_of_a_generation() -> None:
 
 def test_a_cancelled_generation_ends_with_cancelled() -> None:
     encoder = MessageEncoder("job_1", "default")
-    encoder.encode(Delta("a", (1,), 1))
+    encoder.encode(Delta("a", (Token(1),), 1))
     assert encoder.encode(Failed(PenstockError(CANCELLED, "cancelled"))) == (
         b'{"type":"cancelled","seq":2,"job_id":"job_1"}'
     )

@@ -17,20 +17,20 @@ import numpy.typing as npt
 
 from penstock.engine.batch import Logits, make_batch
 from penstock.engine.interrupt import Interrupt
+from penstock.engine.logprobs import UNSCORED, Scores, score
 from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
 from penstock.engine.sampling import Draw, sample
 from penstock.engine.slots import Slots
-from penstock.events import FinishReason
+from penstock.events import FinishReason, Token
 from penstock.requests import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
-    """One token. `end` is set on the last one; an EOS token is the last one and has no text."""
+class Sampled(Token):
+    """A token just made. `end` is set on the last; an EOS token is the last and has no text."""
 
-    token_id: int
     end: FinishReason | None = None
 
 
@@ -178,26 +178,24 @@ class Engine:
         return self._sample(logits, [sequence])[0]
 
     def _sample(self, logits: Logits, sequences: Sequence[EngineSequence]) -> list[Result]:
-        draws = [
-            Draw(sequence.prompt.sampling, sequence.prompt.seed, len(sequence.tokens))
-            for sequence in sequences
-        ]
+        draws = [_draw(sequence) for sequence in sequences]
         tokens = sample(logits, draws)
         return [
-            self._accept(sequence, token, bool(np.isnan(row[token])))
-            for sequence, token, row in zip(sequences, tokens, logits, strict=True)
+            self._accept(sequence, token, row, draw)
+            for sequence, token, row, draw in zip(sequences, tokens, logits, draws, strict=True)
         ]
 
-    def _accept(self, sequence: EngineSequence, token: int, broken: bool) -> Result:
+    def _accept(self, sequence: EngineSequence, token: int, row: Logits, draw: Draw) -> Result:
         if sequence.replaying:
             return None
-        if broken:
+        if np.isnan(row[token]) or np.isnan(row.max()):
             return BrokenRowError("logits are not numbers")
+        scores = _score(row, sequence, draw, token)
         sequence.tokens.append(token)
         if token in self.model.spec.eos_ids and not sequence.prompt.ignore_eos:
-            return Sampled(token, "stop")
-        last = len(sequence.tokens) >= sequence.prompt.max_tokens
-        return Sampled(token, "length" if last else None)
+            return Sampled(token, *scores, "stop")
+        full = len(sequence.tokens) >= sequence.prompt.max_tokens
+        return Sampled(token, *scores, "length" if full else None)
 
     def _shareable(self, sequence: EngineSequence) -> int:
         """How many whole chunks end before the last prompt token."""
@@ -209,3 +207,19 @@ class Engine:
         if end <= sequence.cached and self.prefixes.wants(sequence.digests[index]):
             copy = self.slots.copy_out(sequence.key, start, end)
             self.prefixes.put(sequence.digests[index], copy)
+
+
+def _draw(sequence: EngineSequence) -> Draw:
+    prompt = sequence.prompt
+    return Draw(
+        prompt.sampling,
+        prompt.seed,
+        len(sequence.tokens),
+        prompt=sequence.token_ids,
+        answer=sequence.tokens,
+    )
+
+
+def _score(row: Logits, sequence: EngineSequence, draw: Draw, token: int) -> Scores:
+    count = sequence.prompt.logprobs
+    return UNSCORED if count is None else score(draw.adjust(row), token, count)

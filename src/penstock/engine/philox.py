@@ -6,6 +6,8 @@ From J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,8 @@ _WEYL = np.array([[0x9E3779B9], [0xBB67AE85]], np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
+_AHEAD = 64
+"""Numbers made at once: 64 take as long as one, 0.2 ms, much of a small model's step."""
 
 
 def philox(counter: Words, key: Words) -> Words:
@@ -40,3 +44,15 @@ def uniforms(
     bits = (words[0] << np.uint64(21)) | (words[1] >> np.uint64(11))
     scaled: npt.NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
     return scaled
+
+
+def uniform(seed: int, choice: int, index: int) -> float:
+    """The number in [0, 1) for one (seed, choice, token index)."""
+    return _block(seed, choice, index // _AHEAD)[index % _AHEAD]
+
+
+@lru_cache(maxsize=2048)
+def _block(seed: int, choice: int, block: int) -> tuple[float, ...]:
+    indices = np.arange(block * _AHEAD, (block + 1) * _AHEAD, dtype=np.uint64)
+    seeds, choices = np.full_like(indices, seed), np.full_like(indices, choice)
+    return tuple(uniforms(seeds, choices, indices).tolist())

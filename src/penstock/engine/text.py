@@ -6,10 +6,13 @@ the text that may still become a stop string.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer as Vocabulary
 from tokenizers.decoders import DecodeStream
+
+from penstock.engine.vocabulary import Spelling
 
 UNFINISHED = "\ufffd"
 
@@ -22,22 +25,29 @@ class Detokenizer:
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
         self._given = 0
-        self._holding = False
+        self._held = 0
 
     def push(self, token_id: int) -> str:
         """What `token_id` completes; empty while a character is unfinished."""
         self._ids.append(token_id)
         piece = self._stream.step(self._vocabulary, token_id)
-        self._holding = piece is None
+        self._held = self._held + 1 if piece is None else 0
         self._given += len(piece or "")
         return piece or ""
 
     def flush(self) -> str:
         """What is complete of the text still held. An unfinished character is dropped."""
-        if not self._holding:
+        if not self._held:
             return ""
         whole: str = self._vocabulary.decode(self._ids, skip_special_tokens=True)
-        return whole[self._given :].rstrip(UNFINISHED)
+        return whole[self._given :].rstrip(UNFINISHED) + UNFINISHED * self._replacements()
+
+    def _replacements(self) -> int:
+        """How many at the end are no unfinished character: the model may write U+FFFD itself."""
+        spell = Spelling(self._vocabulary)
+        raw = b"".join(spell(token_id)[1] for token_id in self._ids[-self._held :])
+        complete = getincrementaldecoder("utf-8")("replace").decode(raw)
+        return len(complete) - len(complete.rstrip(UNFINISHED))
 
 
 class StopMatcher:

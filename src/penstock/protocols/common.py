@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +10,25 @@ from typing import Any
 import msgspec
 
 from penstock.errors import PenstockError, invalid, unsupported
-from penstock.requests import Message, Sampling
+from penstock.requests import Biases, Message, Sampling
 
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 1024
+MAX_BIASES = 1024
+BIAS = 100
+"""Logits are shifted by at most this, in either direction."""
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"developer": "system"}
+
+# One way to write each id, so that none is there twice.
+_TOKEN_ID = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Numbers from `low` to `high`; `exclusive` leaves out `low` itself. NaN is in none."""
 
-    low: int
-    high: int
+    low: float
+    high: float
     exclusive: bool = False
 
     def __contains__(self, value: float) -> bool:
@@ -42,6 +49,11 @@ BOUNDS: Mapping[str, Bounds] = {
     "best_of": Bounds(1, 128),
     "frequency_penalty": Bounds(-2, 2),
     "presence_penalty": Bounds(-2, 2),
+    # Nearer to zero it would send logits beyond single precision.
+    "repetition_penalty": Bounds(0.01, 10),
+    "min_p": Bounds(0, 1),
+    "logprobs": Bounds(0, 20),
+    "top_logprobs": Bounds(0, 20),
     "credits": Bounds(0, 2**53),
 }
 """Kept apart from the types: a wrong type is a malformed message, a wrong value is refused, and
@@ -82,18 +94,16 @@ class SamplingBody(msgspec.Struct):
 def parse_sampling(body: SamplingBody) -> dict[str, Any]:
     """Keyword arguments for `GenerateRequest`. Raises `PenstockError`."""
     check_bounds(body)
-    refuse(
-        n=(body.n or 1) > 1,
-        logit_bias=bool(body.logit_bias),
-        frequency_penalty=bool(body.frequency_penalty),
-        presence_penalty=bool(body.presence_penalty),
-        repetition_penalty=body.repetition_penalty not in (None, 1),
-        min_p=bool(body.min_p),
-    )
+    refuse(n=(body.n or 1) > 1)
     sampling = Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias=parse_bias(body.logit_bias),
         seed=parse_seed(body.seed),
     )
     return {
@@ -102,6 +112,13 @@ def parse_sampling(body: SamplingBody) -> dict[str, Any]:
         "stop": parse_stop(body.stop),
         "ignore_eos": bool(body.ignore_eos),
     }
+
+
+def parse_bias(bias: Mapping[str, float] | None) -> Biases:
+    """Token ids, written in decimal, and amounts. The vocabulary's size is not known here."""
+    if len(bias or ()) > MAX_BIASES:
+        raise invalid("logit_bias", f"logit_bias takes at most {MAX_BIASES} tokens")
+    return tuple((_token_id(name), _bias(amount)) for name, amount in (bias or {}).items())
 
 
 def parse_seed(seed: int | None) -> int | None:
@@ -163,6 +180,18 @@ def render_error(error: PenstockError) -> dict[str, Any]:
     if error.retry_after_s is not None:
         told["retry_after"] = error.retry_after_s
     return told
+
+
+def _token_id(name: str) -> int:
+    if not _TOKEN_ID.fullmatch(name):
+        raise invalid("logit_bias", "logit_bias: each key must be a token id, written in decimal")
+    return int(name)
+
+
+def _bias(amount: float) -> float:
+    if not -BIAS <= amount <= BIAS:
+        raise invalid("logit_bias", f"logit_bias: each value must be {Bounds(-BIAS, BIAS)}")
+    return amount
 
 
 def _message(index: int, message: ChatMessage) -> Message:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, invalid
 from penstock.protocols.body import decode
 from penstock.protocols.common import (
     ChatMessage,
@@ -72,15 +72,14 @@ def parse_chat(body: bytes) -> Asked:
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
     refuse(
-        logprobs=bool(chat.logprobs),
-        top_logprobs=bool(chat.top_logprobs),
         response_format=(chat.response_format or {"type": "text"}).get("type") != "text",
         tool_choice=chat.tool_choice not in (None, "auto", "none"),
     )
-    limit = chat.max_completion_tokens or chat.max_tokens
-    return _asked(
-        chat, GenerateRequest(messages=messages, max_tokens=limit, **parse_sampling(chat))
-    )
+    common = parse_sampling(chat) | {
+        "max_tokens": chat.max_completion_tokens or chat.max_tokens,
+        "logprobs": _alternatives(chat),
+    }
+    return _asked(chat, GenerateRequest(messages=messages, **common))
 
 
 def parse_completion(body: bytes) -> Asked:
@@ -90,18 +89,28 @@ def parse_completion(body: bytes) -> Asked:
     refuse(
         suffix=bool(completion.suffix),
         echo=bool(completion.echo),
-        logprobs=completion.logprobs is not None,
         best_of=(completion.best_of or 1) > 1,
     )
-    request = GenerateRequest(
-        prompt=prompt, max_tokens=completion.max_tokens, **parse_sampling(completion)
-    )
+    common = parse_sampling(completion) | {
+        "max_tokens": completion.max_tokens,
+        "logprobs": completion.logprobs,
+    }
+    request = GenerateRequest(prompt=prompt, **common)
     return _asked(completion, request)
 
 
 def dump_error(error: PenstockError) -> str:
     """The error as OpenAI's clients expect it, in a body or in an event."""
     return dump({"error": render_error(error)})
+
+
+def _alternatives(chat: ChatBody) -> int | None:
+    """How many to report beside each token; None where log probabilities were not asked for."""
+    if chat.logprobs:
+        return chat.top_logprobs or 0
+    if chat.top_logprobs:
+        raise invalid("top_logprobs", "top_logprobs needs logprobs to be true")
+    return None
 
 
 def _asked(body: Body, request: GenerateRequest) -> Asked:

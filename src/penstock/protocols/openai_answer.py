@@ -13,6 +13,7 @@ from typing import Any, Literal
 from penstock.events import Delta, Event, Failed, Finished, Usage
 from penstock.protocols import sse
 from penstock.protocols.openai import dump_error
+from penstock.protocols.openai_logprobs import Logprobs
 
 FINGERPRINT = "penstock-1"
 Shape = Literal["chat", "text"]
@@ -42,9 +43,12 @@ class Head:
 class StreamEncoder:
     """Events to server-sent chunks. Only the text of a chunk changes, so the rest is kept."""
 
-    def __init__(self, head: Head, *, include_usage: bool = False) -> None:
+    def __init__(
+        self, head: Head, *, include_usage: bool = False, logprobs: Logprobs | None = None
+    ) -> None:
         self._head = head
         self._include_usage = include_usage
+        self._logprobs = logprobs
         frame = self._chunk(self._choice("\x00", None)).decode("ascii")
         self._before, _, self._after = frame.rpartition(dumps("\x00"))
         self._opening = self._role_chunk() if head.shape == "chat" else b""
@@ -52,9 +56,9 @@ class StreamEncoder:
     def encode(self, event: Event) -> bytes:
         match event:
             case Delta(text):
-                return self._open() + (self._before + dumps(text) + self._after).encode("ascii")
-            case Finished(reason, usage):
-                return self._open() + self._finish(reason, usage)
+                return self._open() + self._piece(text, event)
+            case Finished():
+                return self._open() + self._finish(event)
             case Failed(error):
                 return sse.data(dump_error(error))
 
@@ -66,23 +70,32 @@ class StreamEncoder:
         opening, self._opening = self._opening, b""
         return opening
 
-    def _finish(self, reason: str, usage: Usage) -> bytes:
-        chunk = self._chunk(self._choice(None, reason))
+    def _piece(self, text: str, delta: Delta) -> bytes:
+        told = self._logprobs.delta(delta) if self._logprobs is not None else None
+        if told is None:
+            return (self._before + dumps(text) + self._after).encode("ascii")
+        return self._chunk(self._choice(text, None, told))
+
+    def _finish(self, finished: Finished) -> bytes:
+        told = None if self._logprobs is None else self._logprobs.finished(finished)
+        chunk = self._chunk(self._choice(None, finished.finish_reason, told))
         if self._include_usage:
-            fields = self._head.fields(stream=True)
-            chunk += sse.data(sse.dump(fields | {"choices": [], "usage": render_usage(usage)}))
+            usage = {"choices": [], "usage": render_usage(finished.usage)}
+            chunk += sse.data(sse.dump(self._head.fields(stream=True) | usage))
         return chunk + sse.DONE
 
     def _role_chunk(self) -> bytes:
         delta = {"role": "assistant", "content": ""}
         return self._chunk({"index": 0, "delta": delta, "logprobs": None, "finish_reason": None})
 
-    def _choice(self, text: str | None, reason: str | None) -> dict[str, Any]:
+    def _choice(
+        self, text: str | None, reason: str | None, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         if self._head.shape == "chat":
             body: dict[str, Any] = {"delta": {} if text is None else {"content": text}}
         else:
             body = {"text": text or ""}
-        return {"index": 0, **body, "logprobs": None, "finish_reason": reason}
+        return {"index": 0, **body, "logprobs": logprobs, "finish_reason": reason}
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         return sse.data(sse.dump(self._head.fields(stream=True) | {"choices": [choice]}))
@@ -91,24 +104,27 @@ class StreamEncoder:
 class WholeEncoder:
     """Events to one JSON object, given out with the last of them."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, *, logprobs: Logprobs | None = None) -> None:
         self._head = head
+        self._logprobs = logprobs
         self._pieces: list[str] = []
 
     def encode(self, event: Event) -> bytes:
         match event:
             case Delta(text):
                 self._pieces.append(text)
+                if self._logprobs is not None:
+                    self._logprobs.hold(event)
                 return b""
-            case Finished(reason, usage):
-                return sse.dump(self._whole(reason, usage)).encode("ascii")
+            case Finished():
+                return sse.dump(self._whole(event)).encode("ascii")
             case Failed(error):
                 return dump_error(error).encode("ascii")
 
     def heartbeat(self) -> bytes:
         return b""
 
-    def _whole(self, reason: str, usage: Usage) -> dict[str, Any]:
+    def _whole(self, finished: Finished) -> dict[str, Any]:
         text = "".join(self._pieces)
         if self._head.shape == "chat":
             body: dict[str, Any] = {
@@ -116,9 +132,10 @@ class WholeEncoder:
             }
         else:
             body = {"text": text}
-        choice = {"index": 0, **body, "logprobs": None, "finish_reason": reason}
+        told = None if self._logprobs is None else self._logprobs.finished(finished)
+        choice = {"index": 0, **body, "logprobs": told, "finish_reason": finished.finish_reason}
         fields = self._head.fields(stream=False)
-        return fields | {"choices": [choice], "usage": render_usage(usage)}
+        return fields | {"choices": [choice], "usage": render_usage(finished.usage)}
 
 
 def render_usage(usage: Usage) -> dict[str, int]:

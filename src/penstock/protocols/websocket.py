@@ -22,6 +22,7 @@ from penstock.protocols.common import (
     parse_messages,
     parse_prompt,
     parse_sampling,
+    refuse,
     render_error,
 )
 from penstock.protocols.openai_answer import render_usage
@@ -54,11 +55,16 @@ class Start(SamplingBody, tag="start", tag_field="type"):
     messages: list[ChatMessage] | None = None
     credits: int | None = None
     resumable: bool | None = None
+    logprobs: bool | int | None = None
+    top_logprobs: int | None = None
 
     def request(self) -> GenerateRequest:
         """What to generate. Raises `PenstockError`."""
         if self.resumable:
             raise unsupported("resumable", "resumable is not supported by this server yet")
+        # A 0 would ask /v1/completions for them, too.
+        logprobs = self.logprobs is not None and self.logprobs is not False
+        refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs))
         if self.messages is not None and self.prompt is not None:
             raise invalid("messages", "give either prompt or messages, not both")
         common = parse_sampling(self) | {"max_tokens": self.max_tokens}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from time import time
 
+from penstock.engine.vocabulary import Spelling
 from penstock.pipeline import Encoder, Sink
 from penstock.protocols import openai
 from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
+from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
 from penstock.service import Service
 from penstock.web.exchange import Exchange, while_connected
 from penstock.web.stream import StreamSink, WholeSink
@@ -26,9 +28,17 @@ async def completions(service: Service, exchange: Exchange) -> None:
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
     model = service.resolve(asked.request.model)
     head = Head(shape, exchange.number, model, int(time()))
-    encoder: Encoder = WholeEncoder(head)
+    logprobs = _logprobs(service, asked, shape)
+    encoder: Encoder = WholeEncoder(head, logprobs=logprobs)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, include_usage=asked.include_usage)
+        encoder = StreamEncoder(head, include_usage=asked.include_usage, logprobs=logprobs)
         sink = StreamSink(exchange)
     await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+
+
+def _logprobs(service: Service, asked: openai.Asked, shape: Shape) -> Logprobs | None:
+    if asked.request.logprobs is None:
+        return None
+    render = chat_logprobs if shape == "chat" else text_logprobs
+    return Logprobs(render, Spelling(service.tokenizer.vocabulary))
