@@ -78,6 +78,7 @@ class Bare:
         started = time.perf_counter()
         sequences = [self.engine.open(self.prompt) for _ in range(streams)]
         for sequence in sequences:
+            self.engine.admit(sequence)
             self.engine.prefill(sequence)
         for _ in range(self.prompt.max_tokens - 1):
             self.engine.step(sequences)

@@ -60,5 +60,27 @@ def test_no_line_names_a_package_registry() -> None:
             assert not [host for host in hosts if host.encode() in found], name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["delivered.py", "--streams", "2", "--tokens", "4", "--rounds", "1"],
+        ["prefill.py", "--chunks", "64", "--rounds", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_benchmarks_run(command: list[str]) -> None:
+    """What they measure is for a quiet machine; that they measure is for every commit."""
+    script, *options = command
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / script), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 3
+
+
 def test_contributing_is_short() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 120
