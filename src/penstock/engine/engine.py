@@ -155,22 +155,24 @@ class Engine:
 
         Where that run fails, each is tried on its own, so that one can harm itself only.
         """
-        try:
-            logits = self._run(sequences)
-        except Exception:
-            return [self._step_alone(sequence) for sequence in sequences]
-        return self._sample(logits, sequences)
-
-    def _run(self, sequences: Sequence[EngineSequence]) -> Logits:
         rows = self.slots.gather([sequence.key for sequence in sequences])
         in_row_order = [sequences[i] for i in np.argsort(rows)]
-        logits = self._batch.step([sequence.next_input for sequence in in_row_order])
+        try:
+            logits = self._run(in_row_order)
+        except Exception:
+            return [self._step_alone(sequence) for sequence in sequences]
+        results = self._sample(logits, in_row_order)
+        return [results[row] for row in rows]
+
+    def _run(self, sequences: Sequence[EngineSequence]) -> Logits:
+        """`sequences` hold the rows `[0:len(sequences)]`, in this order."""
+        logits = self._batch.step([sequence.next_input for sequence in sequences])
         for sequence in sequences:
             sequence.cached += 1
-        in_order: Logits = logits[rows]
-        return in_order
+        return logits
 
     def _step_alone(self, sequence: EngineSequence) -> Result:
+        self.slots.gather([sequence.key])
         try:
             logits = self._run([sequence])
         except Exception as error:
