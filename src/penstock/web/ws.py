@@ -14,6 +14,7 @@ from penstock.events import Delta, Event, Failed
 from penstock.pipeline import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
+from penstock.requests import GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
 from penstock.web.exchange import JSON, Receive, Send
@@ -88,41 +89,52 @@ class Socket:
             elif message.get("text") is None:
                 self.close(protocol.BINARY)
             else:
-                self._handle(message["text"], spawn)
+                await self._handle(message["text"], spawn)
             patience_s = inf
 
-    def _handle(self, text: str, spawn: Callable[..., None]) -> None:
+    async def _handle(self, text: str, spawn: Callable[..., None]) -> None:
+        """Act on one message. Nothing is spawned for a peer that floods us and does not read."""
         try:
-            message = protocol.parse(text)
+            self._act(protocol.parse(text), spawn)
         except protocol.ProtocolError:
-            return self.close(protocol.MALFORMED)
+            self.close(protocol.MALFORMED)
+        except PenstockError as error:
+            await self._refuse(error)
+
+    def _act(self, message: protocol.ClientMessage, spawn: Callable[..., None]) -> None:
         match message:
             case protocol.Start() | protocol.Resume() if self._live is not None:
                 self.close(protocol.BUSY)
             case protocol.Start():
+                request = message.request()
+                model = self._service.resolve(request.model)
                 self._live, self._credits = Live(), Credits(message.credits)
-                spawn(self._generate, message, self._live, self._credits)
+                spawn(self._generate, request, model, self._live, self._credits)
             case protocol.Resume():
-                error = PenstockError(JOB_NOT_FOUND, "this server keeps no generations to resume")
-                spawn(send_text, self._send, protocol.refusal(error))
+                raise PenstockError(JOB_NOT_FOUND, "this server keeps no generations to resume")
             case protocol.Pull(n):
                 self._credits.add(n)
             case protocol.Cancel() if self._live is not None:
                 self._live.stop(PenstockError(CANCELLED, "cancelled by the client"))
-        return None
 
-    async def _generate(self, start: protocol.Start, live: Live, allowed: Credits) -> None:
+    async def _generate(
+        self, request: GenerateRequest, model: str, live: Live, allowed: Credits
+    ) -> None:
+        encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
+        sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         try:
-            request = start.request()
-            model = self._service.resolve(request.model)
-            encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
-            sink = SocketSink(self._send, encoder.started(), allowed, self._done)
             await self._service.generate(request, encoder, sink, live)
         except PenstockError as error:
+            await self._refuse(error)
             self._done()
-            self._service.metrics.refused.labels(error.kind.code).inc()
-            await send_text(self._send, protocol.refusal(error))
         self._close_after(live)
+
+    async def _refuse(self, error: PenstockError) -> None:
+        self._service.metrics.refused.labels(error.kind.code).inc()
+        with trio.move_on_after(self._service.pace.stall_deadline_s) as patience:
+            await send_text(self._send, protocol.refusal(error))
+        if patience.cancelled_caught:
+            self.close(protocol.READER_STALLED)
 
     def _done(self) -> None:
         self._live = None
