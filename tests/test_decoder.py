@@ -9,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from penstock.decoder import Decoder
 from penstock.engine.engine import Sampled
 from penstock.engine.model import Model
+from penstock.engine_thread import EngineThread
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 from tests.peers import (
@@ -168,6 +169,30 @@ async def test_a_token_that_was_being_waited_for_is_not_lost_by_a_cancelled_wait
             made = await read(sequence, 12)
         nursery.cancel_scope.cancel()
     assert made == alone(make_engine(model), prompt)
+
+
+async def test_a_busy_decoder_can_be_cancelled_between_two_turns(model: Model) -> None:
+    decoder = make_decoder(make_engine(model, slots=1), slots=1)
+    made: dict[Prompt, list[Sampled]] = {}
+    prompt = make_prompt(max_tokens=180)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_all, decoder, prompt, made)
+        async with trio.open_nursery() as decoding:
+            decoding.start_soon(decoder.run)
+            while len(made.get(prompt, [])) < 5:
+                await trio.lowlevel.checkpoint()
+            decoding.cancel_scope.cancel()
+        assert len(made[prompt]) < 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_job_that_begins_late_does_not_spoil_later_hand_overs() -> None:
+    """Each run waits for its own job to begin, so no token of an older one may stay."""
+    with EngineThread() as thread:
+        thread._begun.put(None)
+        for _ in range(5):
+            await thread.run(lambda: None)
+        assert thread._begun.empty()
 
 
 async def entered(engine: GatedEngine, turns: int) -> None:

@@ -101,6 +101,42 @@ async def test_a_write_that_blocks_too_long_ends_the_stream_as_stalled(
     assert not source.running
 
 
+@pytest.mark.parametrize("events", [2, 3], ids=["at the terminal", "at the last event"])
+async def test_a_stall_after_all_was_computed_is_still_a_stall(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, events: int
+) -> None:
+    """The source has ended by then, but its reader never gets the end."""
+    live = await run(Counting(events), GatedSink(permits=2))
+    assert isinstance(live.terminal, Failed)
+    assert live.terminal.error.kind.reason == "stalled"
+    assert caplog.records == []
+
+
+async def test_a_sink_that_does_not_open_is_a_stall(autojump_clock: MockClock) -> None:
+    class ShutSink(GatedSink):
+        async def open(self) -> None:
+            await trio.sleep_forever()
+
+    source = Counting(3)
+    live = await run(source, ShutSink())
+    assert trio.current_time() == pytest.approx(PACE.stall_deadline_s)
+    assert isinstance(live.terminal, Failed)
+    assert not source.running
+
+
+async def test_what_was_computed_but_not_delivered_is_not_told_as_whole() -> None:
+    """Stopped while its last event is held back: the reader is told so, and not `complete`."""
+    sink, live = GatedSink(permits=1), Live()
+    error = PenstockError(CANCELLED, "enough")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, Counting(2), sink, live)
+        await wait_all_tasks_blocked()
+        assert str(live.terminal).startswith("Finished")
+        live.stop(error)
+        sink.allow(9)
+    assert sink.written[-1] == live.terminal == Failed(error)
+
+
 async def test_a_reader_that_comes_back_in_time_gets_every_event(autojump_clock: MockClock) -> None:
     source, sink = Counting(10), GatedSink(permits=3)
     async with trio.open_nursery() as nursery:

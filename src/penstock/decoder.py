@@ -57,6 +57,8 @@ class Decoder:
         """
         with self.thread:
             while True:
+                # Waiting for the thread cannot be cancelled, so this is where a busy one ends.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._forget_released()
                 if (turn := self.schedule.begin(trio.current_time())) is None:
                     await self._wait_wanted()

@@ -62,6 +62,8 @@ class EngineThread:
     async def run(self, function: Callable[[], T]) -> T:
         """The result of `function()`, or what it raised. Cannot be cancelled while it runs."""
         task = trio.lowlevel.current_task()
+        with suppress(Empty):  # left by a job that began too late
+            self._begun.get_nowait()
         self._jobs.put((function, task, trio.lowlevel.current_trio_token()))
         with suppress(Empty):
             self._begun.get(timeout=HANDOVER_S)

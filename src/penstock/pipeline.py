@@ -59,10 +59,15 @@ class Pace:
 
 
 class Live:
-    """One running generation. `end` is its one ending: the first call counts, later ones do not."""
+    """One running generation and its one ending.
+
+    The first `end` counts, unless the reader never gets it: then being stalled or stopped does.
+    """
 
     def __init__(self) -> None:
         self.terminal: Terminal | None = None
+        self.told = False
+        """The writer has the terminal in its hand."""
         self.scope = trio.CancelScope()
         self.sink: Sink | None = None
         self._stop: PenstockError | None = None
@@ -70,6 +75,9 @@ class Live:
     def stop(self, error: PenstockError) -> None:
         """End decoding now; the reader still gets a terminal event that says why."""
         self._stop = self._stop or error
+        if isinstance(self.terminal, Finished) and not self.told:
+            # What was computed to its end and not delivered is not told as whole.
+            self.terminal = self.stopped()
         self.scope.cancel()
         if self.sink is not None:
             self.sink.release()
@@ -77,6 +85,10 @@ class Live:
     def end(self, terminal: Terminal) -> Terminal:
         self.terminal = self.terminal or terminal
         return self.terminal
+
+    def stalled(self) -> None:
+        """The wire takes nothing more, whatever was computed."""
+        self.terminal = Failed(PenstockError(STALLED, "the reader stopped reading"))
 
     def stopped(self) -> Failed:
         return Failed(self._stop or internal())
@@ -93,10 +105,17 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[Event](0)
         nursery.start_soon(_produce, live, source, send)
-        with receive:
-            await sink.open()
-            await _write(live, receive, encoder, sink, pace)
-        nursery.cancel_scope.cancel()
+        try:
+            with trio.move_on_after(pace.stall_deadline_s) as patience:
+                await sink.open()
+            if patience.cancelled_caught:
+                live.stalled()
+            else:
+                await _write(live, receive, encoder, sink, pace)
+        finally:
+            # In this order: a closed channel would raise in the task that is sending.
+            nursery.cancel_scope.cancel()
+            receive.close()
 
 
 async def _produce(live: Live, source: Source, send: trio.MemorySendChannel[Event]) -> None:
@@ -130,11 +149,13 @@ async def _write(
         event = None
         with trio.move_on_after(pace.heartbeat_s):
             event = await receive.receive()
+        if isinstance(event, Finished | Failed):
+            event, live.told = live.end(event), True
         data = encoder.heartbeat() if event is None else encoder.encode(event)
         if not data:
             continue
         with trio.move_on_after(pace.stall_deadline_s) as patience:
             await sink.write(data, event)
         if patience.cancelled_caught:
-            live.end(Failed(PenstockError(STALLED, "the reader stopped reading")))
+            live.stalled()
             return

@@ -66,10 +66,13 @@ class ConcatBatch:
         longest = int(lengths.max())
         positions = lengths[:, None] + np.arange(count)
         mask = np.ones((len(rows), longest + count), np.int64)
-        mask[:, :longest] = np.arange(longest) < lengths[:, None]
+        padding = np.arange(longest) >= lengths[:, None]
+        mask[:, :longest] = ~padding
         feed = self._signature.feed(ids, mask, positions)
         for (past, _), buffer in zip(self._signature.kv, self._slots.buffers, strict=True):
             feed[past] = np.ascontiguousarray(buffer[rows, :, :longest])
+            # A weight of 0 does not silence the NaN that a former occupant of the row left.
+            feed[past].swapaxes(1, 2)[padding] = 0
         logits, *presents = self._session.run(self._outputs, feed, run_options)
         for buffer, present in zip(self._slots.buffers, presents, strict=True):
             # Two index arrays around a slice put the columns second.

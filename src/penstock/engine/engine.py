@@ -9,6 +9,7 @@ computed again, where it must be, by the same steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -121,7 +122,8 @@ class Engine:
 
     def evict(self, sequence: EngineSequence) -> None:
         """Take the slot back and keep a copy of its KV, as far as the budget goes."""
-        self.parked.put(sequence.key, self.slots.copy_out(sequence.key, 0, sequence.cached))
+        with suppress(MemoryError):  # losing the copy costs time, never a token
+            self.parked.put(sequence.key, self.slots.copy_out(sequence.key, 0, sequence.cached))
         self.slots.close(sequence.key)
 
     def close(self, sequence: EngineSequence) -> None:
@@ -145,7 +147,8 @@ class Engine:
                 return None
             raise
         sequence.cached += len(ids)
-        self._share(sequence, start)
+        if np.isfinite(logits.max()):
+            self._share(sequence, start)
         if not sequence.prefilled or sequence.tokens:
             return None
         return self._sample(logits[None], [sequence])[0]
@@ -190,7 +193,8 @@ class Engine:
     def _accept(self, sequence: EngineSequence, token: int, row: Logits, draw: Draw) -> Result:
         if sequence.replaying:
             return None
-        if np.isnan(row[token]) or np.isnan(row.max()):
+        # Any NaN makes the maximum one; a draw from such a row would look like a token.
+        if not np.isfinite(row.max()):
             return BrokenRowError("logits are not numbers")
         scores = _score(row, sequence, draw, token)
         sequence.tokens.append(token)

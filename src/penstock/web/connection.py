@@ -119,10 +119,14 @@ class Connection(TCPServer):
         sent = self._write_nowait(data)
         try:
             while sent < len(data):
-                sent += await self.stream.socket.send(data[sent:])
+                sent += await self._write_some(data[sent:])
         finally:
-            if 0 < sent < len(data):
+            # h11 counts as sent what was not; a WebSocket's lost message is told by its close code.
+            if sent < len(data) and (sent or not isinstance(self._http.stream, Frames)):
                 self.stream.socket.close()
+
+    async def _write_some(self, data: memoryview) -> int:
+        return await self.stream.socket.send(data)
 
     def _write_nowait(self, data: memoryview) -> int:
         if sys.platform == "win32":
