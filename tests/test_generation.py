@@ -15,7 +15,8 @@ from penstock.engine.text import TextStream
 from penstock.engine.tokenizer import Tokenizer
 from penstock.events import Delta, Finished, Token
 from penstock.generation import Generation
-from penstock.pipeline import Live, Pace
+from penstock.live import Live
+from penstock.pipeline import Pace
 from penstock.requests import Prompt
 from tests.checkpoints import cancel_everywhere
 from tests.peers import (

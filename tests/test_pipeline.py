@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from penstock import pipeline
 from penstock.errors import CANCELLED, PenstockError
 from penstock.events import Delta, Failed, Finished, Token, Usage
-from penstock.pipeline import Emit, Live, Pace
+from penstock.live import Live
+from penstock.pipeline import Emit, Pace
 from tests.checkpoints import cancel_everywhere
 from tests.peers import GatedSink, PlainEncoder
 

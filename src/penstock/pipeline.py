@@ -21,8 +21,9 @@ from typing import Protocol, TypeAlias
 
 import trio
 
-from penstock.errors import STALLED, PenstockError, internal
+from penstock.errors import PenstockError, internal
 from penstock.events import Delta, Event, Failed, Finished, Terminal
+from penstock.live import Live
 
 log = logging.getLogger(__name__)
 
@@ -58,42 +59,6 @@ class Pace:
     stall_deadline_s: float
 
 
-class Live:
-    """One running generation and its one ending.
-
-    The first `end` counts, unless the reader never gets it: then being stalled or stopped does.
-    """
-
-    def __init__(self) -> None:
-        self.terminal: Terminal | None = None
-        self.told = False
-        """The writer has the terminal in its hand."""
-        self.scope = trio.CancelScope()
-        self.sink: Sink | None = None
-        self._stop: PenstockError | None = None
-
-    def stop(self, error: PenstockError) -> None:
-        """End decoding now; the reader still gets a terminal event that says why."""
-        self._stop = self._stop or error
-        if isinstance(self.terminal, Finished) and not self.told:
-            # What was computed to its end and not delivered is not told as whole.
-            self.terminal = self.stopped()
-        self.scope.cancel()
-        if self.sink is not None:
-            self.sink.release()
-
-    def end(self, terminal: Terminal) -> Terminal:
-        self.terminal = self.terminal or terminal
-        return self.terminal
-
-    def stalled(self) -> None:
-        """The wire takes nothing more, whatever was computed."""
-        self.terminal = Failed(PenstockError(STALLED, "the reader stopped reading"))
-
-    def stopped(self) -> Failed:
-        return Failed(self._stop or internal())
-
-
 async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace: Pace) -> None:
     """Write everything that `source` emits, then one terminal event, to `sink`.
 
@@ -101,7 +66,7 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
     Error handling: what `source` raises becomes the terminal event; what `sink` raises propagates
     (in a group). A write that blocks for `stall_deadline_s` ends the stream as stalled.
     """
-    live.sink = sink
+    live.release = sink.release
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[Event](0)
         nursery.start_soon(_produce, live, source, send)

@@ -25,8 +25,9 @@ from penstock.errors import (
 )
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
+from penstock.live import Live
 from penstock.metrics import Metrics
-from penstock.pipeline import Encoder, Live, Pace, Sink
+from penstock.pipeline import Encoder, Pace, Sink
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import trio
 
 from penstock.errors import CANCELLED, JOB_NOT_FOUND, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Delta, Event, Failed
-from penstock.pipeline import Live
+from penstock.live import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
 from penstock.requests import GenerateRequest
