@@ -185,18 +185,18 @@ class Engine:
     def _sample(self, logits: Logits, sequences: Sequence[EngineSequence]) -> list[Result]:
         draws = [_draw(sequence) for sequence in sequences]
         tokens = sample(logits, draws)
+        # Any NaN makes the maximum one; a draw from such a row would look like a token.
+        sound = np.isfinite(logits.max(axis=1)).tolist()
         return [
-            self._accept(sequence, token, row, draw)
-            for sequence, token, row, draw in zip(sequences, tokens, logits, draws, strict=True)
+            self._accept(sequences[i], token, _score(logits[i], sequences[i], draws[i], token))
+            if sound[i]
+            else BrokenRowError("logits are not numbers")
+            for i, token in enumerate(tokens)
         ]
 
-    def _accept(self, sequence: EngineSequence, token: int, row: Logits, draw: Draw) -> Result:
+    def _accept(self, sequence: EngineSequence, token: int, scores: Scores) -> Result:
         if sequence.replaying:
             return None
-        # Any NaN makes the maximum one; a draw from such a row would look like a token.
-        if not np.isfinite(row.max()):
-            return BrokenRowError("logits are not numbers")
-        scores = _score(row, sequence, draw, token)
         sequence.tokens.append(token)
         if token in self.model.spec.eos_ids and not sequence.prompt.ignore_eos:
             return Sampled(token, *scores, "stop")
