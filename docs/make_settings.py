@@ -6,7 +6,7 @@ import sys
 
 import msgspec
 
-from penstock.settings import ENV_PREFIX, Settings
+from penstock.settings import ENV_PREFIX, Settings, describe
 
 HEAD = """# Settings
 
@@ -25,8 +25,7 @@ def row(field: msgspec.inspect.Field) -> str:
     assert isinstance(field.type, msgspec.inspect.Metadata)
     text = (field.type.extra_json_schema or {})["description"]
     flag, variable = field.name.replace("_", "-"), field.name.upper()
-    default = "embedded" if field.name == "model" else field.default
-    return f"| `--{flag}` | `{ENV_PREFIX}{variable}` | `{default}` | {text} |\n"
+    return f"| `--{flag}` | `{ENV_PREFIX}{variable}` | `{describe(field.default)}` | {text} |\n"
 
 
 def page() -> str:

@@ -10,9 +10,11 @@ import trio
 import trio.testing
 
 from penstock.decoder import Decoder
-from penstock.engine.engine import Engine, EngineSequence, Result, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model
+from penstock.engine.sequence import EngineSequence, Result, Sampled
+from penstock.engine_thread import EngineThread
 from penstock.events import Delta, Event, Finished
 from penstock.requests import Prompt, Sampling
 from penstock.schedule import Schedule
@@ -54,9 +56,9 @@ def make_engine(
     )
 
 
-def start(engine: Engine, prompt: Prompt) -> tuple[EngineSequence, Sampled]:
+def start(engine: Engine, prompt: Prompt, choice: int = 0) -> tuple[EngineSequence, Sampled]:
     """A sequence with a slot, and its first token."""
-    sequence = engine.open(prompt)
+    sequence = engine.open_choices(prompt)[choice]
     engine.admit(sequence)
     result = None
     while result is None:
@@ -69,9 +71,9 @@ def sampled(result: Result) -> Sampled:
     return result
 
 
-def alone(engine: Engine, prompt: Prompt) -> list[Sampled]:
-    """The reference: what `prompt` gives with nobody beside it."""
-    sequence, first = start(engine, prompt)
+def alone(engine: Engine, prompt: Prompt, choice: int = 0) -> list[Sampled]:
+    """The reference: what one choice of `prompt` gives with nobody beside it."""
+    sequence, first = start(engine, prompt, choice)
     made = [first]
     while made[-1].end is None:
         made += map(sampled, engine.step([sequence]))
@@ -126,7 +128,7 @@ class GatedEngine(WatchedEngine):
 
 
 def make_decoder(engine: Engine, *, slots: int = 16, lookahead: int = 1) -> Decoder:
-    return Decoder(engine, Schedule(slots, lookahead=lookahead))
+    return Decoder(engine, Schedule(slots, lookahead=lookahead), EngineThread())
 
 
 async def settled(decoder: Decoder) -> None:

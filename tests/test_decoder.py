@@ -7,8 +7,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from penstock.decoder import Decoder
-from penstock.engine.engine import Sampled
 from penstock.engine.model import Model
+from penstock.engine.sequence import Sampled
 from penstock.engine_thread import EngineThread
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
@@ -30,7 +30,7 @@ async def read(sequence: TokenSequence, count: int) -> list[Sampled]:
 
 async def read_all(decoder: Decoder, prompt: Prompt, out: dict[Prompt, list[Sampled]]) -> None:
     out[prompt] = []
-    with decoder.open(prompt) as sequence:
+    with decoder.open(prompt) as [sequence]:
         while not out[prompt] or out[prompt][-1].end is None:
             out[prompt].append(await sequence.next_token())
 
@@ -80,7 +80,7 @@ async def test_a_reader_that_stops_is_parked_after_the_lookahead(
     made: dict[Prompt, list[Sampled]] = {}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(decoder.run)
-        with decoder.open(stopped) as sequence:
+        with decoder.open(stopped) as [sequence]:
             await read(sequence, 3)
             await settled(decoder)
             assert sequence.computed == 3 + lookahead
@@ -98,7 +98,7 @@ async def test_a_reader_that_stops_is_parked_after_the_lookahead(
 
 
 async def leave_when_cancelled(decoder: Decoder, prompt: Prompt, reads: int) -> None:
-    with decoder.open(prompt) as sequence:
+    with decoder.open(prompt) as [sequence]:
         await read(sequence, reads)
         await trio.sleep_forever()
 
@@ -161,7 +161,7 @@ async def test_a_token_that_was_being_waited_for_is_not_lost_by_a_cancelled_wait
     prompt = make_prompt()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(decoder.run)
-        with decoder.open(prompt) as sequence:
+        with decoder.open(prompt) as [sequence]:
             with trio.move_on_after(0):
                 await sequence.next_token()
             for _ in range(20):

@@ -7,7 +7,7 @@ happens, each sequence's tokens are those of its lone run, and no slot is lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings
@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from penstock.engine.engine import Engine, EngineSequence, Result, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model, load_model
+from penstock.engine.sequence import EngineSequence, Result, Sampled
 from penstock.models import embedded_model
 from penstock.requests import Prompt
 from penstock.schedule import Schedule
@@ -45,6 +46,7 @@ class Reader:
     held: list[Sampled] = field(default_factory=list)
     failed: bool = False
     doomed: bool = False
+    group: list[Reader] = field(default_factory=list)
 
 
 class FlakyEngine(Engine):
@@ -72,9 +74,17 @@ class Pool:
             Prompt((*shared, 9 + i), 6, make_prompt(temperature=1.3).sampling, i, True)
             for i in range(3)
         ] + [whole_chunks]
+        several = replace(make_prompt(CHUNK + 3, temperature=1.0, max_tokens=6, seed=5), n=3)
         self.model = model
-        self.prompts = prompts
-        self.expected = {id(prompt): alone(make_engine(model), prompt) for prompt in prompts}
+        self.prompts = [*prompts, several]
+        self._expected: dict[tuple[int, int], list[Sampled]] = {}
+
+    def expected(self, sequence: EngineSequence) -> list[Sampled]:
+        """What the choice of `sequence` gives with nobody beside it."""
+        key = id(sequence.prompt), sequence.choice
+        if key not in self._expected:
+            self._expected[key] = alone(make_engine(self.model), sequence.prompt, sequence.choice)
+        return self._expected[key]
 
 
 class Machine(RuleBasedStateMachine):
@@ -103,10 +113,12 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def arrive(self, data: st.DataObject) -> None:
         prompt = data.draw(st.sampled_from(self.pool.prompts))
-        reader = Reader(prompt, self.engine.open(prompt))
-        self.readers[reader.entry] = reader
-        self.opened[reader.entry] = reader.sequence
-        self.schedule.arrive(reader.entry)
+        readers = [Reader(prompt, opened) for opened in self.engine.open_choices(prompt)]
+        for reader in readers:
+            reader.group = readers
+            self.readers[reader.entry] = reader
+            self.opened[reader.entry] = reader.sequence
+        self.schedule.arrive(*(reader.entry for reader in readers))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data(), tokens=st.integers(1, 6))
@@ -148,7 +160,7 @@ class Machine(RuleBasedStateMachine):
     def what_was_read_is_what_the_lone_run_gave(self) -> None:
         for reader in getattr(self, "readers", {}).values():
             made = reader.taken + reader.held
-            assert made == self.pool.expected[id(reader.prompt)][: len(made)]
+            assert made == self.pool.expected(reader.sequence)[: len(made)]
             assert reader.doomed or not reader.failed
 
     def teardown(self) -> None:
@@ -161,7 +173,8 @@ class Machine(RuleBasedStateMachine):
             self.now_s += 1
             self.turn(interrupted=False)
         for reader in list(self.readers.values()):
-            assert reader.failed or reader.taken == self.pool.expected[id(reader.prompt)]
+            assert reader.failed or reader.taken == self.pool.expected(reader.sequence)
+        for reader in list(self.readers.values()):
             self.gone(reader)
         self.settle()
         assert self.schedule.free == SLOTS
@@ -179,8 +192,10 @@ class Machine(RuleBasedStateMachine):
             self.schedule.read(reader.entry)
 
     def gone(self, reader: Reader) -> None:
-        del self.readers[reader.entry]
-        self.schedule.leave(reader.entry)
+        """The choices of one request leave together."""
+        for one in reader.group:
+            if self.readers.pop(one.entry, None):
+                self.schedule.leave(one.entry)
 
     def settle(self) -> None:
         for entry in self.schedule.take_released():
@@ -207,9 +222,9 @@ class Machine(RuleBasedStateMachine):
             case Moves(evicted, admitted):
                 for entry in evicted:
                     self.engine.evict(self.opened[entry])
-                for entry in admitted:
-                    self.engine.admit(self.opened[entry])
-                return [None for _ in turn.entries]
+                return [None for _ in evicted] + [
+                    self.engine.admit(self.opened[entry]) for entry in admitted
+                ]
             case Chunk(entry):
                 return [self.engine.prefill(self.opened[entry], interrupt)]
         assert all(self.schedule.wants(entry) for entry in turn.entries)
@@ -218,8 +233,10 @@ class Machine(RuleBasedStateMachine):
     def hand_over(self, entry: Entry, result: Result) -> None:
         reader = self.readers[entry]
         if isinstance(result, Exception):
-            reader.failed = True
-            self.schedule.leave(entry)
+            # One answer that fails ends its request, and with it the other answers.
+            for one in reader.group:
+                one.failed = one.doomed = True
+                self.schedule.leave(one.entry)
             return
         if entry.state is State.PREFILL and self.opened[entry].prefilled:
             self.schedule.prefilled(entry)

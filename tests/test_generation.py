@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from penstock.pipeline import Pace
 from penstock.requests import Prompt
 from tests.checkpoints import cancel_everywhere
 from tests.peers import (
+    CHUNK,
     GatedSink,
     PlainEncoder,
     WatchedEngine,
@@ -41,7 +43,7 @@ class Stream:
     ) -> None:
         self.sink = GatedSink()
         self.live = Live()
-        self.source = Generation(decoder, prompt, TextStream(tokenizer.vocabulary, stops))
+        self.source = Generation(decoder, prompt, partial(TextStream, tokenizer.vocabulary, stops))
 
     async def run(self) -> None:
         await pipeline.run(self.live, self.source, PlainEncoder(), self.sink, pace=PACE)
@@ -86,7 +88,7 @@ async def test_no_more_is_computed_than_the_published_bound(
                 assert held <= lookahead
                 assert stopped.sink.blocked
                 ahead = computed(decoder, stopped) - stopped.sink.through
-                undecided = len(stopped.source._unsent)
+                undecided = sum(len(choice._unsent) for choice in stopped.source._choices)
                 assert ahead <= lookahead + 2 + undecided
             turns, made = engine.turns_of(prompt), computed(decoder, stopped)
             for other in others:
@@ -203,5 +205,59 @@ async def test_cancelled_at_any_point_the_slot_is_free_and_no_task_is_left(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(decoder.run)
+        assert await cancel_everywhere(scenario, check) > 10
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+async def test_the_bound_holds_for_each_of_several_answers(
+    model: Model, tokenizer: Tokenizer, nursery: trio.Nursery, lookahead: int
+) -> None:
+    prompt = replace(make_prompt(20, temperature=1.0, max_tokens=30), n=3)
+    decoder = make_decoder(WatchedEngine(model, parked_kv_bytes=1 << 30), lookahead=lookahead)
+    stream = Stream(decoder, tokenizer, prompt)
+    nursery.start_soon(decoder.run)
+    async with trio.open_nursery() as streams:
+        streams.start_soon(stream.run)
+        for writes in (0, 1, 3, 8, 20):
+            stream.sink.allow(writes)
+            await settled(decoder)
+            assert stream.sink.blocked
+            readers = list(decoder._readers.values())
+            for choice, reader in zip(stream.source._choices, readers, strict=True):
+                written = [
+                    event.through
+                    for event in stream.sink.written
+                    if isinstance(event, Delta) and event.choice == choice.number
+                ]
+                ahead = reader.computed - max(written, default=0)
+                assert ahead <= lookahead + 2 + len(choice._unsent)
+        stream.sink.allow(1000)
+    assert isinstance(stream.live.terminal, Finished)
+    assert stream.live.terminal.usage.completion_tokens == stream.source.made == 90
+    assert (decoder.schedule.free, decoder.schedule.waiting) == (16, 0)
+
+
+async def test_several_answers_cancelled_anywhere_leave_nothing(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    prompt = replace(make_prompt(CHUNK + 3, temperature=1.0, max_tokens=2), n=3)
+    engine = WatchedEngine(model, slots=2, parked_kv_bytes=1 << 30)
+    decoder = make_decoder(engine, slots=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+
+        async def scenario() -> None:
+            stream = Stream(decoder, tokenizer, prompt)
+            stream.sink.allow(1000)
+            await stream.run()
+
+        async def check(_: bool) -> None:
+            await settled(decoder)
+            assert (decoder.schedule.free, decoder.schedule.waiting) == (2, 0)
+            assert not decoder._readers
+            assert not decoder._opened
+            assert engine.parked.bytes == 0
+
         assert await cancel_everywhere(scenario, check) > 10
         nursery.cancel_scope.cancel()

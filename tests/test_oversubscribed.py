@@ -7,9 +7,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock.decoder import Decoder
-from penstock.engine.engine import EngineSequence
 from penstock.engine.model import Model
+from penstock.engine.sequence import EngineSequence
 from penstock.engine.tokenizer import Tokenizer
+from penstock.engine_thread import EngineThread
 from penstock.requests import Prompt
 from penstock.schedule import Schedule
 from tests.peers import WatchedEngine, make_prompt, settled
@@ -49,7 +50,7 @@ async def test_48_stopped_streams_cost_16_readers_no_step_and_go_on_unharmed(
     """Time stands still but for the graces that the test lets pass."""
     engine = AdmittingEngine(model, slots=SLOTS, parked_kv_bytes=budget)
     engine.admitted = []
-    decoder = Decoder(engine, Schedule(SLOTS, park_grace_s=1, quantum_s=1))
+    decoder = Decoder(engine, Schedule(SLOTS, park_grace_s=1, quantum_s=1), EngineThread())
     stopped, readers = (
         [
             Stream(decoder, tokenizer, make_prompt(3 + i % 30, seed=first + i, max_tokens=24))
@@ -108,7 +109,7 @@ async def test_one_slot_goes_round_between_readers_that_pause(
 ) -> None:
     """Three streams, one slot, each read two events at a time: all get whole texts."""
     engine = WatchedEngine(model, slots=1, parked_kv_bytes=0)
-    decoder = Decoder(engine, Schedule(1, park_grace_s=1, quantum_s=1))
+    decoder = Decoder(engine, Schedule(1, park_grace_s=1, quantum_s=1), EngineThread())
     streams = [Stream(decoder, tokenizer, make_prompt(4, seed=i, max_tokens=10)) for i in range(3)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(decoder.run)

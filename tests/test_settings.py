@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ OUTSIDE: dict[str, list[object]] = {
     "prefill_chunk": [0, 65537],
     "max_tokens": [0, (1 << 20) + 1],
     "max_streams": [0, 1_000_001],
+    "max_choices": [0, 129],
     "park_grace_s": [-1, float("nan")],
     "parked_kv_bytes": [-1],
     "prefix_cache_bytes": [-1],
@@ -32,7 +34,7 @@ LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
-    "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
+    "max_choices": 1, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
 }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def test_settings_do_not_change() -> None:
 def test_toml_takes_dashes_and_underscores(tmp_path: Path) -> None:
     path = write(tmp_path, 'max-len = 512\nheartbeat_s = 2\nmodel = "a=b"\n# a comment\n')
     assert read_toml(path) == {"max_len": 512, "heartbeat_s": 2, "model": "a=b"}
-    assert build(read_toml(path)) == Settings(max_len=512, heartbeat_s=2.0, model="a=b")
+    assert build(read_toml(path)) == Settings(max_len=512, heartbeat_s=2.0, model=("a=b",))
 
 
 def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_can_stand_in_a_file(tmp_path: Path, name: str) -> None:
     default = getattr(Settings(), name)
-    value = f'"{default}"' if isinstance(default, str) else default
+    value = json.dumps(default)
     path = write(tmp_path, f"{name.replace('_', '-')} = {value}")
     assert build(read_toml(path)) == Settings()
 
@@ -141,7 +143,9 @@ def test_every_setting_can_stand_in_a_file(tmp_path: Path, name: str) -> None:
         ("slots = 2.5", "slots: expected int"),
         ("heartbeat-s = nan", "heartbeat_s: expected float > 0"),
         ("port = 1979-05-27", "port: expected int"),
-        ("model = {a = 1}", "model: expected str, got object"),
+        ("model = [1]", "model: expected a string or a list of strings"),
+        ("warmup = 2", "warmup: expected bool"),
+        ("model = {a = 1}", "model: expected a string or a list of strings"),
         ('device = "gpu"', "device: must be one of auto, cpu, cuda"),
         ("port =", "is not TOML"),
         ("port = 1\nport = 2", "is not TOML"),

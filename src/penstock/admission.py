@@ -13,7 +13,7 @@ from math import ceil
 
 import trio
 
-from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError
+from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError, invalid
 
 RETRY_AFTER_S = range(1, 61)
 """openai-python ignores 0 and gives up above 120; @huggingface/inference retries 503 at once."""
@@ -23,16 +23,15 @@ _SMOOTHING = 0.2
 class Place:
     """A request's place. Until it has `arrived` in the schedule, it is counted as waiting here."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, sequences: int) -> None:
         self._admission = admission
-        self._entering = True
-        admission.entering += 1
+        self._entering = sequences
+        admission.entering += sequences
 
     def arrived(self) -> None:
         """From here on the schedule knows of it. Idempotent."""
-        if self._entering:
-            self._entering = False
-            self._admission.entering -= 1
+        self._admission.entering -= self._entering
+        self._entering = 0
 
 
 class Admission:
@@ -57,17 +56,17 @@ class Admission:
         return f"<Admission {self.taken} inside, {self.entering} of them entering>"
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Hold one place. Raises `PenstockError`, overloaded or unavailable."""
-        self._check()
-        self.taken += 1
-        place = Place(self)
+    def place(self, sequences: int = 1) -> Iterator[Place]:
+        """Hold a place for each of `sequences`. Raises `PenstockError`."""
+        self._check(sequences)
+        self.taken += sequences
+        place = Place(self, sequences)
         started = trio.current_time()
         try:
             yield place
         finally:
             place.arrived()
-            self.taken -= 1
+            self.taken -= sequences
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
     @property
@@ -77,13 +76,16 @@ class Admission:
         wait = ceil(self._service_s * turnovers / 2)
         return min(max(wait, RETRY_AFTER_S[0]), RETRY_AFTER_S[-1])
 
-    def _check(self) -> None:
+    def _check(self, sequences: int) -> None:
         if self.draining:
             raise PenstockError(
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
-        ahead = self._waiting() + self.entering
-        if ahead >= self._queue or self.taken >= self._max_streams:
+        most = min(self._slots + self._queue, self._max_streams)
+        if sequences > most:
+            raise invalid("n", f"n: this server has {most} places, and each answer takes one")
+        ahead = self._waiting() + self.entering + sequences
+        if ahead > self._queue or self.taken + sequences > self._max_streams:
             raise PenstockError(
                 OVERLOADED,
                 "all places are taken; try again after the time in Retry-After",

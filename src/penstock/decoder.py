@@ -14,12 +14,13 @@ from typing import TypeAlias
 import outcome
 import trio
 
-from penstock.engine.engine import Engine, EngineSequence, Result, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.interrupt import Interrupt
+from penstock.engine.sequence import EngineSequence, Result, Sampled
 from penstock.engine_thread import EngineThread
-from penstock.errors import internal
+from penstock.errors import PenstockError, internal
 from penstock.reader import TokenSequence
-from penstock.requests import Prompt
+from penstock.requests import Prompt, Sampling
 from penstock.schedule import Schedule
 from penstock.turns import Chunk, Entry, Moves, State, Turn
 
@@ -27,14 +28,17 @@ log = logging.getLogger(__name__)
 
 Results: TypeAlias = list[Result]
 
+PROBE = Prompt((0,), 1, Sampling(temperature=0), seed=0, ignore_eos=True)
+"""The smallest piece of work that runs the model."""
+
 
 class Decoder:
-    """Owns the engine, its thread and the schedule while `run` runs."""
+    """Owns the engine and the schedule while `run` runs, and `thread` during its turns."""
 
-    def __init__(self, engine: Engine, schedule: Schedule) -> None:
+    def __init__(self, engine: Engine, schedule: Schedule, thread: EngineThread) -> None:
         self.engine = engine
         self.schedule = schedule
-        self.thread = EngineThread()
+        self.thread = thread
         self.steps = 0
         self.rows = 0
         """Rows of all steps together: `rows / steps` is the mean batch."""
@@ -43,6 +47,8 @@ class Decoder:
         self._interrupt = Interrupt()
         self.resting = False
         """True while nobody wants a token."""
+        self.suspect = False
+        """True after a turn in which everything failed."""
         self._wakeup = trio.Event()
 
     def __repr__(self) -> str:
@@ -51,8 +57,7 @@ class Decoder:
     async def run(self) -> None:
         """Decode until cancelled.
 
-        Resource handling: the engine's thread lives as long as this call, and a turn that is
-        running when it is cancelled is waited for.
+        Resource handling: a turn that is running when this is cancelled is waited for.
         Error handling: what fails in a turn ends the sequences that it concerns, and nothing else.
         """
         with self.thread:
@@ -60,34 +65,65 @@ class Decoder:
                 # Waiting for the thread cannot be cancelled, so this is where a busy one ends.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._forget_released()
-                if (turn := self.schedule.begin(trio.current_time())) is None:
+                await self.thread.acquire()
+                try:
+                    worked = await self._take_turn()
+                finally:
+                    self.thread.release()
+                if not worked:
                     await self._wait_wanted()
-                    continue
-                self._interrupt = Interrupt()
-                result = await self.thread.run(partial(outcome.capture, self._perform, turn))
-                self.schedule.finish()
-                self._hand_over(turn, result)
+
+    async def _take_turn(self) -> bool:
+        """Decide now that the thread is ours, so that whoever wants a token by now gets one."""
+        if (turn := self.schedule.begin(trio.current_time())) is None:
+            return False
+        self._interrupt = Interrupt()
+        result = await self.thread.run(partial(outcome.capture, self._perform, turn))
+        self.schedule.finish()
+        self._hand_over(turn, result)
+        return True
 
     @contextmanager
-    def open(self, prompt: Prompt) -> Iterator[TokenSequence]:
-        """Queue `prompt` for a slot; leaving the block frees it.
+    def open(self, prompt: Prompt) -> Iterator[list[TokenSequence]]:
+        """Queue each choice of `prompt` for a slot; leaving the block frees them.
 
-        The slot is free at once, or where a turn is running over it, as soon as that has returned;
-        a running prompt chunk is cut short for that.
+        The prompt is computed for the first one, then the others queue. A slot is free at once, or
+        where a turn is running over it, as soon as that has returned; a running prompt chunk is cut
+        short for that.
         """
-        reader = TokenSequence(prompt, self.schedule, self.wake)
-        self._readers[reader.entry] = reader
-        self._opened[reader.entry] = self.engine.open(prompt)
-        self.schedule.arrive(reader.entry)
+        readers = [self._register(opened) for opened in self.engine.open_choices(prompt)]
+        self.schedule.arrive(*(reader.entry for reader in readers))
         self.wake()
         try:
-            yield reader
+            yield readers
         finally:
-            del self._readers[reader.entry]
-            if reader.entry.state is State.PREFILL and reader.entry.in_turn:
-                self._interrupt.now()
-            self.schedule.leave(reader.entry)
-            self.wake()
+            for reader in readers:
+                reader.close()
+
+    async def works(self) -> bool:
+        """Whether the model makes tokens: it just did, or it makes one when it is asked to."""
+        if not self.suspect:
+            return True
+        with self.open(PROBE) as [sequence]:
+            try:
+                await sequence.next_token()
+            except PenstockError:
+                return False
+        return True
+
+    def _register(self, opened: EngineSequence) -> TokenSequence:
+        reader = TokenSequence(opened.prompt, self.schedule, self.wake, self._leave)
+        self._readers[reader.entry] = reader
+        self._opened[reader.entry] = opened
+        return reader
+
+    def _leave(self, entry: Entry) -> None:
+        if self._readers.pop(entry, None) is None:
+            return
+        if entry.state is State.PREFILL and entry.in_turn:
+            self._interrupt.now()
+        self.schedule.leave(entry)
+        self.wake()
 
     def wake(self) -> None:
         """Something has changed that the next turn may depend on."""
@@ -129,6 +165,7 @@ class Decoder:
             results = result.unwrap()
         except Exception as error:
             results = [error for _ in turn.entries]
+        self.suspect = all(isinstance(got, Exception) for got in results)
         for entry, got in zip(turn.entries, results, strict=True):
             if entry.state is State.ENDED:
                 continue
@@ -150,10 +187,9 @@ class Decoder:
         self._readers[entry].fail_nowait(internal())
 
 
-def _attempt(move: Callable[[EngineSequence], None], sequence: EngineSequence) -> Result:
-    """Nothing, or what went wrong with this sequence alone."""
+def _attempt(move: Callable[[EngineSequence], Result], sequence: EngineSequence) -> Result:
+    """What came of it, or what went wrong with this sequence alone."""
     try:
-        move(sequence)
+        return move(sequence)
     except Exception as error:
         return error
-    return None

@@ -1,4 +1,4 @@
-"""The one thread on which the model runs.
+"""The one thread on which the models run, one turn at a time.
 
 A dedicated thread costs 23 us a hop where `trio.to_thread` costs 48 us. Waiting for it is shielded:
 the session reads and writes arrays by raw pointer, and those must stay alive until it returns.
@@ -33,20 +33,31 @@ Job = tuple[Callable[[], Any], trio.lowlevel.Task, trio.lowlevel.TrioToken]
 
 
 class EngineThread:
-    """Runs one function at a time. Use as a context manager around everything that calls it."""
+    """Runs one function at a time. Use as a context manager around everything that calls it.
+
+    Decoders of several models take turns on it: one thread budget, and one step at a time. It
+    lives from the first of them entering to the last one leaving.
+    """
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._thread = Thread(target=self._work, name="penstock-engine", daemon=True)
+        self._thread: Thread | None = None
+        self._users = 0
         self._begun: SimpleQueue[None] = SimpleQueue()
         self._switch_interval_s = getswitchinterval()
+        self._turn = trio.Lock()
         self.busy_s = 0.0
         """Seconds spent inside functions so far."""
+        self.since_s: float | None = None
+        """Since when a function runs, in Trio's time."""
 
     def __enter__(self) -> Self:
-        self._switch_interval_s = getswitchinterval()
-        setswitchinterval(SWITCH_INTERVAL_S)
-        self._thread.start()
+        self._users += 1
+        if self._thread is None:
+            self._switch_interval_s = getswitchinterval()
+            setswitchinterval(SWITCH_INTERVAL_S)
+            self._thread = Thread(target=self._work, name="penstock-engine", daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(
@@ -55,9 +66,27 @@ class EngineThread:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._users -= 1
+        if self._users or self._thread is None:
+            return
         self._jobs.put(None)
         self._thread.join()
+        self._thread = None
         setswitchinterval(self._switch_interval_s)
+
+    async def acquire(self) -> None:
+        """Wait for a turn, in order of asking; no scheduler pass is spent where nobody else asks.
+
+        Whoever has the turn may call `run`, and then `release`.
+        """
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self._turn.acquire()
+
+    def release(self) -> None:
+        """Give the turn to the next who asked for it."""
+        self._turn.release()
 
     async def run(self, function: Callable[[], T]) -> T:
         """The result of `function()`, or what it raised. Cannot be cancelled while it runs."""
@@ -67,7 +96,9 @@ class EngineThread:
         self._jobs.put((function, task, trio.lowlevel.current_trio_token()))
         with suppress(Empty):
             self._begun.get(timeout=HANDOVER_S)
+        self.since_s = trio.current_time()
         result = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        self.since_s = None
         return cast("T", result)
 
     def _work(self) -> None:

@@ -42,14 +42,29 @@ class Delta:
     text: str
     tokens: tuple[Token, ...]
     through: int
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One of several choices has ended, and others have not.
+
+    `tokens` are those since its last delta: EOS, a half character, the rest of a stop string.
+    `cut` is true where a stop string ended the text, so that some tokens may have text beyond it.
+    """
+
+    finish_reason: FinishReason
+    through: int
+    tokens: tuple[Token, ...] = ()
+    cut: bool = False
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The normal end. Nothing follows it.
+    """The normal end, that of the last choice with it. Nothing follows it.
 
-    `tokens` are those since the last delta: EOS, a half character, the rest of a stop string.
-    `cut` is true where a stop string ended the text, so that some tokens may have text beyond it.
+    `usage` is that of all choices; the other fields are as those of `Ended`.
     """
 
     finish_reason: FinishReason
@@ -57,6 +72,7 @@ class Finished:
     through: int
     tokens: tuple[Token, ...] = ()
     cut: bool = False
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +83,4 @@ class Failed:
 
 
 Terminal: TypeAlias = Finished | Failed
-Event: TypeAlias = Delta | Terminal
+Event: TypeAlias = Delta | Ended | Terminal

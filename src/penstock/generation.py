@@ -5,40 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import trio
+
 from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
-from penstock.events import Delta, Finished, FinishReason, Token, Usage
+from penstock.errors import reraise_single
+from penstock.events import Delta, Ended, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 
 
 @dataclass(slots=True)
-class Generation:
-    """Decodes `prompt` and emits its text. Call it once."""
+class Choice:
+    """One answer: turns the tokens of one sequence into text."""
 
-    decoder: Decoder
-    prompt: Prompt
+    number: int
     text: TextStream
-    queued: Callable[[], None] = lambda: None
-    """Called once the sequence waits for its slot."""
     made: int = 0
     """Tokens taken from the decoder so far."""
     _unsent: list[Token] = field(default_factory=list)
 
-    async def __call__(self, emit: Emit) -> Finished:
-        """Emit text until the generation ends.
-
-        Resource handling: the slot is free when this returns or raises, also when it is cancelled.
-        """
-        with self.decoder.open(self.prompt) as sequence:
-            self.queued()
-            reason = await self._decode(sequence, emit)
+    async def decode(self, sequence: TokenSequence, emit: Emit) -> Ended:
+        """Emit text until the answer ends; the slot is free before its last text is taken."""
+        reason = await self._decode(sequence, emit)
+        sequence.close()
         if rest := self.text.flush():
             await emit(self._delta(rest))
-        usage = Usage(len(self.prompt.token_ids), self.made)
         cut = self.text.stopped
-        return Finished("stop" if cut else reason, usage, self.made, self._take(), cut)
+        return Ended("stop" if cut else reason, self.made, self._take(), cut, self.number)
 
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
         while True:
@@ -53,8 +48,63 @@ class Generation:
                 return sampled.end
 
     def _delta(self, text: str) -> Delta:
-        return Delta(text, self._take(), self.made)
+        return Delta(text, self._take(), self.made, self.number)
 
     def _take(self) -> tuple[Token, ...]:
         tokens, self._unsent = tuple(self._unsent), []
         return tokens
+
+
+class Generation:
+    """Decodes `prompt` and emits the text of each choice. Call it once.
+
+    `queued` is called once its sequences wait for their slots.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompt: Prompt,
+        new_text: Callable[[], TextStream],
+        queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.prompt = prompt
+        self._decoder = decoder
+        self._queued = queued
+        self._choices = [Choice(number, new_text()) for number in range(prompt.n)]
+
+    @property
+    def made(self) -> int:
+        """Tokens taken from the decoder so far, those of all choices together."""
+        return sum(choice.made for choice in self._choices)
+
+    async def __call__(self, emit: Emit) -> Finished:
+        """Emit text until the last choice has ended.
+
+        Resource handling: all slots are free when this returns or raises, or is cancelled.
+        """
+        with self._decoder.open(self.prompt) as sequences:
+            self._queued()
+            if len(sequences) == 1:
+                last = await self._choices[0].decode(sequences[0], emit)
+            else:
+                last = await self._decode_all(sequences, emit)
+        usage = Usage(len(self.prompt.token_ids), self.made)
+        return Finished(last.finish_reason, usage, last.through, last.tokens, last.cut, last.choice)
+
+    async def _decode_all(self, sequences: list[TokenSequence], emit: Emit) -> Ended:
+        """Each choice in a task of its own, so that each is stopped by its own reader only."""
+        ended: list[Ended] = []
+
+        async def decode(choice: Choice, sequence: TokenSequence) -> None:
+            ended.append(await choice.decode(sequence, emit))
+            if len(ended) < len(sequences):
+                await emit(ended[-1])
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for choice, sequence in zip(self._choices, sequences, strict=True):
+                    nursery.start_soon(decode, choice, sequence)
+        except BaseExceptionGroup as group:
+            reraise_single(group)
+        return ended[-1]

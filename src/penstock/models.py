@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 EMBEDDED = "default"
@@ -12,6 +13,16 @@ def embedded_model() -> Path:
     here = Path(__file__).parent
     installed = here / "models" / EMBEDDED
     return installed if installed.is_dir() else here.parents[1] / "models" / EMBEDDED
+
+
+def parse_models(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by served name, the embedded model if there is none. Raises `ValueError`."""
+    found: dict[str, Path] = {}
+    for name, folder in map(parse_model, texts or ("",)):
+        if name in found:
+            raise ValueError(f"two models are called {name}; name them with --model NAME=PATH")
+        found[name] = folder
+    return found
 
 
 def parse_model(text: str) -> tuple[str, Path]:

@@ -22,12 +22,12 @@ from typing import Protocol, TypeAlias
 import trio
 
 from penstock.errors import PenstockError, internal
-from penstock.events import Delta, Event, Failed, Finished, Terminal
+from penstock.events import Delta, Ended, Event, Failed, Finished, Terminal
 from penstock.live import Live
 
 log = logging.getLogger(__name__)
 
-Emit: TypeAlias = Callable[[Delta], Awaitable[None]]
+Emit: TypeAlias = Callable[[Delta | Ended], Awaitable[None]]
 Source: TypeAlias = Callable[[Emit], Awaitable[Finished]]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import outcome
 import trio
 
-from penstock.engine.engine import Sampled
+from penstock.engine.sequence import Sampled
 from penstock.errors import PenstockError
 from penstock.requests import Prompt
 from penstock.schedule import Schedule
@@ -21,12 +21,19 @@ class TokenSequence:
     `computed` counts the tokens that the model has made, taken or not.
     """
 
-    def __init__(self, prompt: Prompt, schedule: Schedule, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        schedule: Schedule,
+        wake: Callable[[], None],
+        leave: Callable[[Entry], None],
+    ) -> None:
         self.prompt = prompt
         self.computed = 0
         self.entry = Entry()
         self._schedule = schedule
         self._wake = wake
+        self._leave = leave
         self._tokens: deque[Sampled] = deque()
         self._task: trio.lowlevel.Task | None = None
         self._error: PenstockError | None = None
@@ -50,6 +57,10 @@ class TokenSequence:
         self._wake()
         sampled: Sampled = await trio.lowlevel.wait_task_rescheduled(self._stop_reading)
         return sampled
+
+    def close(self) -> None:
+        """Free the slot; no token is wanted any more. Idempotent."""
+        self._leave(self.entry)
 
     def put_nowait(self, sampled: Sampled) -> None:
         """Hand over one token: to the waiting reader, or into the hand of nobody yet."""

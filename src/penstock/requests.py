@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeAlias
 
 SEED_LIMIT = 2**63
 _SMALLEST_TEMPERATURE = 2.0**-126
@@ -12,6 +13,10 @@ _SMALLEST_TEMPERATURE = 2.0**-126
 
 Biases: TypeAlias = tuple[tuple[int, float], ...]
 """Token ids, each once, and what is added to their logits."""
+
+
+DEFAULTED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+"""The sampling parameters for which a model's files may state another default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,21 @@ class Sampling:
     presence_penalty: float = 0.0
     logit_bias: Biases = ()
     seed: int | None = None
+    unset: tuple[str, ...] = field(default=(), compare=False)
+    """Which of `DEFAULTED` were left to the model."""
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:  # noqa: ANN401  # each field has a type of its own
+        """From what a client states; None stands for nothing stated."""
+        stated = {name: value for name, value in given.items() if value is not None}
+        return cls(**stated, unset=tuple(name for name in DEFAULTED if name not in stated))
+
+    def over(self, defaults: Mapping[str, float]) -> Self:
+        """With the model's `defaults` for what was left to it."""
+        taken: dict[str, Any] = {
+            name: value for name, value in defaults.items() if name in self.unset
+        }
+        return replace(self, **taken, unset=()) if taken else self
 
     @property
     def greedy(self) -> bool:
@@ -67,6 +87,8 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    n: int = 1
+    """How many answers, drawn independently."""
     logprobs: int | None = None
     """How many alternatives to report beside each token's own log probability; None is off."""
 
@@ -98,3 +120,4 @@ class Prompt:
     scope: str = ""
     """Prompts share KV with others of the same scope only."""
     logprobs: int | None = None
+    n: int = 1

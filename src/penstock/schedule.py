@@ -48,6 +48,7 @@ class Schedule:
     _evicted: dict[Entry, None] = field(default_factory=dict)
     _leaving: list[Entry] = field(default_factory=list)
     _released: list[Entry] = field(default_factory=list)
+    _followers: dict[Entry, tuple[Entry, ...]] = field(default_factory=dict)
     _turn: Turn | None = None
     _chunks: int = 0
 
@@ -64,7 +65,7 @@ class Schedule:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + sum(map(len, self._followers.values()))
 
     @property
     def active(self) -> int:
@@ -83,13 +84,19 @@ class Schedule:
     def wants(self, entry: Entry) -> bool:
         return entry.reading or entry.held < self.lookahead
 
-    def arrive(self, entry: Entry) -> None:
-        """A new sequence asks for a slot."""
+    def arrive(self, entry: Entry, *followers: Entry) -> None:
+        """A new sequence asks for a slot; `followers` do once its prompt is computed."""
+        entry.state = State.WAITING
         self._waiting.append(entry)
+        if followers:
+            self._followers[entry] = followers
 
     def leave(self, entry: Entry) -> None:
         """A sequence's reader is gone, or has all it wanted. Idempotent."""
+        self._followers.pop(entry, None)
         match entry.state:
+            case State.NEW:
+                self._released.append(entry)
             case State.WAITING:
                 self._waiting.remove(entry)
                 self._released.append(entry)
@@ -137,6 +144,9 @@ class Schedule:
         self._prefill.remove(entry)
         self._decode[entry] = None
         entry.state = State.DECODE
+        for follower in self._followers.pop(entry, ()):
+            if follower.state is State.NEW:
+                self.arrive(follower)
 
     def made(self, entry: Entry, now_s: float, *, last: bool) -> None:
         """A token of `entry` was made: its reader takes it at once, or it is held."""

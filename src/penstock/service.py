@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from penstock import pipeline
-from penstock.admission import Admission
-from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
-from penstock.engine.tokenizer import TemplateError, Tokenizer
-from penstock.errors import (
-    CONTEXT_LENGTH,
-    INVALID_VALUE,
-    MODEL_NOT_FOUND,
-    UNAVAILABLE,
-    PenstockError,
-    invalid,
-)
+from penstock.engine_thread import EngineThread
+from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
+from penstock.requests import GenerateRequest
+from penstock.served import Served
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
 _ANY_MODEL = frozenset({"", DEFAULT_ALIAS, "dummy", "tgi"})
-# Below this, encoding takes less than a millisecond and a thread hop is not worth it.
-_LARGE_PROMPT_CHARACTERS = 4096
 
-PROMPT_MAX_TOKENS = 64
-"""For a plain prompt that names no limit: the same on every route, so that the texts are too."""
+STUCK_S = 60.0
+"""A turn is one step or one prompt chunk: seconds at the most."""
+PROBE_S = 5.0
 
 TERMINAL_S = 0.5
 """How long the last events of a drain may take to be written."""
@@ -47,51 +38,45 @@ TERMINAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may ask for: tokens, and bytes of a body."""
+    """What one request may ask for: answers (n), and bytes of a body."""
 
-    max_len: int
-    default_max_tokens: int
+    max_choices: int
     max_body_bytes: int
 
 
 class Service:
-    """One model behind admission, the decoder and the pipeline."""
+    """Models behind admission, their decoders and the pipeline.
+
+    The first of `models` is the one for whoever names none. All decode on `thread`, in turns.
+    """
 
     def __init__(
-        self,
-        *,
-        name: str,
-        created: int,
-        tokenizer: Tokenizer,
-        decoder: Decoder,
-        admission: Admission,
-        limits: Limits,
-        pace: Pace,
+        self, models: Sequence[Served], thread: EngineThread, *, limits: Limits, pace: Pace
     ) -> None:
-        self.name = name
-        self.created = created
-        """When the model was made, in seconds since 1970."""
-        self.tokenizer = tokenizer
-        self.decoder = decoder
-        self.admission = admission
+        self.models = {served.name: served for served in models}
+        self.default = models[0]
         self.limits = limits
         self.pace = pace
         self.metrics = Metrics()
+        self.draining = False
+        self._thread = thread
         self._live: set[Live] = set()
         self._idle = trio.Event()
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
         self._running = False
-        watch_gauges(self.metrics, decoder, admission)
+        watch_gauges(self.metrics, models, thread)
 
     def __repr__(self) -> str:
-        return f"<Service {self.name} live={len(self._live)} {self.admission!r} {self.decoder!r}>"
+        return f"<Service {', '.join(self.models)} live={len(self._live)}>"
 
     async def run(self) -> None:
         """Decode for everybody until cancelled."""
         self._running = True
         try:
-            await self.decoder.run()
+            async with trio.open_nursery() as nursery:
+                for served in self.models.values():
+                    nursery.start_soon(served.decoder.run)
         finally:
             self._running = False
 
@@ -105,10 +90,12 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
-        with self.admission.place() as place, self._alive(live):
-            prompt = await self._prepare(request)
-            text = TextStream(self.tokenizer.vocabulary, request.stop)
-            source = Generation(self.decoder, prompt, text, place.arrived)
+        served = self.resolve(request.model)
+        self.check(request)
+        with served.admission.place(request.n) as place, self._alive(live):
+            prompt = await served.prepare(request)
+            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
+            source = Generation(served.decoder, prompt, new_text, place.arrived)
             self.metrics.started.inc()
             try:
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
@@ -124,27 +111,51 @@ class Service:
             yield
         finally:
             self._live.discard(live)
-            if self.admission.draining and not self._live:
+            if self.draining and not self._live:
                 self._idle.set()
 
-    def resolve(self, model: str | None) -> str:
-        """The served name for what a client asked for. Raises `PenstockError`."""
+    def resolve(self, model: str | None) -> Served:
+        """The model for what a client asked for. Raises `PenstockError`."""
         asked = model or ""
-        if asked == self.name or asked in _ANY_MODEL or asked.startswith(("http://", "https://")):
-            return self.name
+        if served := self.models.get(asked):
+            return served
+        if asked in _ANY_MODEL or asked.startswith(("http://", "https://")):
+            return self.default
+        names = ", ".join(repr(name) for name in self.models)
         raise PenstockError(
-            MODEL_NOT_FOUND, f"no such model here; this server has {self.name!r}", param="model"
+            MODEL_NOT_FOUND, f"no such model here; this server has {names}", param="model"
         )
 
-    def unready(self) -> str | None:
-        """Why this server cannot take a request now, or None."""
-        if self.admission.draining:
+    def check(self, request: GenerateRequest) -> None:
+        """Whether this server takes such requests at all. Raises `PenstockError`."""
+        if request.n > self.limits.max_choices:
+            raise invalid("n", f"n must be at most {self.limits.max_choices} on this server")
+
+    async def unready(self) -> str | None:
+        """Why this server cannot take a request now, or None.
+
+        A model that failed on everything in its last turn is asked for one token, so that a server
+        from which the traffic was taken away can come back.
+        """
+        if self.draining:
             return "draining"
-        return None if self._running else "loading"
+        if not self._running:
+            return "loading"
+        since_s = self._thread.since_s
+        if since_s is not None and trio.current_time() - since_s > STUCK_S:
+            return "the model does not come back from a step"
+        for served in self.models.values():
+            with trio.move_on_after(PROBE_S) as patience:
+                works = await served.decoder.works()
+            if patience.cancelled_caught or not works:
+                return f"the model {served.name} fails"
+        return None
 
     async def drain(self, drain_s: float) -> None:
         """Take no more requests, let streams finish for `drain_s`, then end those still running."""
-        self.admission.draining = True
+        self.draining = True
+        for served in self.models.values():
+            served.admission.draining = True
         await self._wait_idle(drain_s)
         error = PenstockError(
             UNAVAILABLE, "the server is shutting down; ask again elsewhere", retry_after_s=5
@@ -159,55 +170,6 @@ class Service:
         if self._live:
             with trio.move_on_after(patience_s):
                 await self._idle.wait()
-
-    async def _prepare(self, request: GenerateRequest) -> Prompt:
-        self._check_bias(request)
-        if request.characters > _LARGE_PROMPT_CHARACTERS:
-            token_ids = await trio.to_thread.run_sync(self._encode, request)
-        else:
-            token_ids = self._encode(request)
-        sampling = request.sampling
-        return Prompt(
-            token_ids=tuple(token_ids),
-            max_tokens=self._fit(request, len(token_ids)),
-            sampling=sampling,
-            seed=secrets.randbelow(SEED_LIMIT) if sampling.seed is None else sampling.seed,
-            ignore_eos=request.ignore_eos,
-            logprobs=request.logprobs,
-        )
-
-    def _check_bias(self, request: GenerateRequest) -> None:
-        """An id beyond the vocabulary would fail the whole turn, and with it the neighbours."""
-        words = self.decoder.engine.model.spec.vocab_size
-        if any(token_id >= words for token_id, _ in request.sampling.logit_bias):
-            raise invalid("logit_bias", f"logit_bias: this model's token ids end at {words - 1}")
-
-    def _encode(self, request: GenerateRequest) -> list[int]:
-        field = request.prompt_field
-        try:
-            if request.messages is not None:
-                token_ids = self.tokenizer.encode_chat(request.messages)
-            else:
-                token_ids = self.tokenizer.encode(request.prompt or "")
-        except TemplateError as error:
-            raise PenstockError(INVALID_VALUE, str(error), param=field) from None
-        if not token_ids:
-            raise PenstockError(INVALID_VALUE, f"{field} is empty", param=field)
-        return token_ids
-
-    def _fit(self, request: GenerateRequest, prompt_tokens: int) -> int:
-        """How many tokens to make; what the client asked for must fit the context."""
-        room = self.limits.max_len - prompt_tokens
-        default = PROMPT_MAX_TOKENS if request.messages is None else self.limits.default_max_tokens
-        wanted = request.max_tokens or min(default, max(room, 1))
-        if wanted <= room:
-            return wanted
-        raise PenstockError(
-            CONTEXT_LENGTH,
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {wanted}, but this model's "
-            f"context holds {self.limits.max_len}; shorten the prompt or lower max_tokens",
-            param=request.prompt_field if room < 1 or not request.max_tokens else "max_tokens",
-        )
 
     def _account(self, live: Live, source: Generation) -> None:
         """The one place where an ending is counted and logged."""

@@ -26,9 +26,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
     model: Annotated[
-        str,
-        Meta(description="Model folder or .onnx file, or NAME=PATH; empty is the embedded one."),
-    ] = ""
+        tuple[str, ...],
+        Meta(
+            description="Model folder or .onnx file, or NAME=PATH; none is the embedded one. "
+            "Repeat it for several models; requests without a model go to the first."
+        ),
+    ] = ()
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = (
         "auto"
     )
@@ -66,6 +69,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prefill_chunk: Annotated[
         int, Meta(ge=1, le=65536, description="Prompt tokens computed between two decode steps.")
     ] = 128
+    max_choices: Annotated[
+        int, Meta(ge=1, le=128, description="Answers (n) that one request may ask for.")
+    ] = 16
+    warmup: Annotated[
+        bool, Meta(description="Run the model at every batch size before the port opens.")
+    ] = False
     max_tokens: Annotated[
         int, Meta(ge=1, le=1 << 20, description="Tokens of a chat answer that names no limit.")
     ] = 256
@@ -91,11 +100,19 @@ def build(values: Mapping[str, Any], *, source: str = "") -> Settings:
 
     Raises `SettingsError` that names the setting, and `source` if it is given.
     """
+    several = {name: [value] for name, value in values.items() if _is_one_of_several(name, value)}
     try:
-        return msgspec.convert(dict(values), Settings, strict=False)
+        return msgspec.convert({**values, **several}, Settings, strict=False)
     except msgspec.ValidationError as error:
         told = _explain(str(error))
         raise SettingsError(f"{source}: {told}" if source else told) from None
+
+
+def describe(default: object) -> str:
+    """A default as help and documentation tell it."""
+    if default == () or default is False:
+        return "off" if default is False else "embedded"
+    return str(default)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -118,9 +135,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _is_one_of_several(name: str, value: object) -> bool:
+    """Whether a string stands where a list of strings may stand."""
+    return name == "model" and isinstance(value, str)
+
+
 def _explain(message: str) -> str:
     """`Expected `int` >= 1 - at `$.slots`` -> `slots: expected int >= 1`."""
     what, _, where = message.replace("`", "").partition(" - at $.")
+    if where.startswith("model"):
+        where, what = "model", "expected a string or a list of strings"
     if what.startswith("Invalid enum value"):
         what = f"must be one of {', '.join(get_args(get_type_hints(Settings)[where]))}"
     return f"{where}: {what[:1].lower()}{what[1:]}" if where else what

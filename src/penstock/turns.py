@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 
 class State(Enum):
+    NEW = auto()
     WAITING = auto()
     PREFILL = auto()
     DECODE = auto()
@@ -24,7 +25,7 @@ class Entry:
     Times are in seconds: when its slot was given, and since when it is parked (inf: it is not).
     """
 
-    state: State = State.WAITING
+    state: State = State.NEW
     held: int = 0
     reading: bool = False
     in_turn: bool = False

@@ -49,7 +49,7 @@ def test_flag_over_environment_over_file_over_default(
     monkeypatch.setenv("PENSTOCK_MAX_LEN", "200")
     monkeypatch.setenv("PENSTOCK_SLOTS", "6")
     assert shown(invoke, "--config", file, "--max-len", "300") == Settings(
-        max_len=300, slots=6, queue=7, device="cpu", model="there"
+        max_len=300, slots=6, queue=7, device="cpu", model=("there",)
     )
 
 
@@ -60,7 +60,7 @@ def test_zero_and_empty_are_values_like_any_other(
     asked = ("--config", file, "--max-len", "0", "--queue", "0", "--model", "", "--drain-s", "0")
     settings = shown(invoke, *asked)
     assert (settings.max_len, settings.queue, settings.drain_s, settings.port) == (0, 0, 0.0, 0)
-    assert settings.model == ""
+    assert settings.model == ("",)
 
 
 def test_the_file_itself_can_come_from_the_environment(
@@ -80,19 +80,35 @@ def test_an_empty_variable_is_absent(invoke: Invoke, monkeypatch: pytest.MonkeyP
 def test_every_setting_has_a_flag_a_variable_and_a_line_of_help(
     invoke: Invoke, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flag = f"--{name.replace('_', '-')}"
     default = getattr(Settings(), name)
-    value = "x" if name in ("model", "host") else str(default)
-    expected = msgspec.structs.replace(Settings(), **({name: "x"} if value == "x" else {}))
-    assert shown(invoke, f"--{name.replace('_', '-')}", value) == expected
+    value, chosen = {
+        "model": ("x", ("x",)),
+        "host": ("x", "x"),
+    }.get(name, ("true", True) if default is False else (str(default), default))
+    expected = msgspec.structs.replace(Settings(), **{name: chosen})
+    assert shown(invoke, *([flag] if chosen is True else [flag, value])) == expected
     monkeypatch.setenv(f"PENSTOCK_{name.upper()}", value)
     assert shown(invoke) == expected
+
+
+def test_several_models_from_flags_a_variable_and_a_file(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(invoke, "--model", "a=x,y", "--model", "b=z").model == ("a=x,y", "b=z")
+    file = tmp_path / "two.toml"
+    file.write_text('model = ["a=x", "b=y"]\n')
+    assert shown(invoke, "--config", str(file)).model == ("a=x", "b=y")
+    monkeypatch.setenv("PENSTOCK_MODEL", "a=x y,b=z")
+    assert shown(invoke, "--config", str(file)).model == ("a=x y", "b=z")
 
 
 def test_help_shows_every_setting_with_its_default(invoke: Invoke) -> None:
     text = " ".join(invoke("--help", command=show).output.split())
     for name, default in msgspec.structs.asdict(Settings()).items():
-        _, _, rest = text.partition(f"--{name.replace('_', '-')} ")
-        told = "embedded" if name == "model" else default
+        flag = f"--{name.replace('_', '-')}"
+        _, _, rest = text.replace(f"{flag} / --no-{name} ", f"{flag} ").partition(f"{flag} ")
+        told = {"model": "embedded", "warmup": "off"}.get(name, default)
         assert rest.partition(" --")[0].count(f"[default: {told}]") == 1, name
     assert "--config" in text
 

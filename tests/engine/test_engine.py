@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.model import Model
+from penstock.engine.sequence import EngineSequence, Sampled
 from penstock.requests import Prompt
 from tests.peers import CHUNK, alone, make_engine, make_prompt, sampled, start
 

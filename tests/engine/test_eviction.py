@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
+from penstock.engine.sequence import EngineSequence, Sampled
 from penstock.engine.slots import Copy
 from penstock.requests import Prompt
 from tests.peers import CHUNK, alone, make_engine, make_prompt, sampled, start

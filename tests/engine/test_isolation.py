@@ -8,9 +8,10 @@ import onnxruntime as ort
 import pytest
 
 from penstock.engine.batch import Logits, make_batch
-from penstock.engine.engine import BrokenRowError, Engine
+from penstock.engine.engine import Engine
 from penstock.engine.in_place import InPlaceBatch
 from penstock.engine.model import Model
+from penstock.engine.sequence import BrokenRowError
 from penstock.engine.slots import Slots
 from tests.engine.layouts import CASES, Case, opened
 from tests.peers import CHUNK, MAX_LEN, alone, make_engine, make_prompt, sampled, start

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.engine import Engine, Sampled
+from penstock.engine.engine import Engine
 from penstock.engine.logprobs import score
 from penstock.engine.model import Model
+from penstock.engine.sequence import Sampled
 from penstock.requests import Prompt, Sampling
 from tests.peers import alone, make_engine, make_prompt, sampled, start
 

@@ -49,14 +49,14 @@ def logprobs(head: Head, spell: Spell = NAMES) -> Logprobs:
 
 
 def streamed(head: Head, events: list[Event], spell: Spell = NAMES) -> list[dict[str, Any]]:
-    encoder = StreamEncoder(head, logprobs=logprobs(head, spell))
+    encoder = StreamEncoder(head, logprobs=[logprobs(head, spell)])
     text = b"".join(map(encoder.encode, events)).decode("ascii")
     blocks = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
     return [json.loads(block) for block in blocks if block != "[DONE]"]
 
 
 def whole(head: Head, events: list[Event], spell: Spell = NAMES) -> dict[str, Any]:
-    encoder = WholeEncoder(head, logprobs=logprobs(head, spell))
+    encoder = WholeEncoder(head, logprobs=[logprobs(head, spell)])
     answer: dict[str, Any] = json.loads(b"".join(map(encoder.encode, events)))
     return answer
 
@@ -71,7 +71,7 @@ def entries(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_the_bytes_of_a_chat_chunk() -> None:
-    encoder = StreamEncoder(CHAT, logprobs=logprobs(CHAT))
+    encoder = StreamEncoder(CHAT, logprobs=[logprobs(CHAT)])
     assert encoder.encode(GOOD[0]).decode().split("\n\n")[1] == (
         'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":0,"model":"m",'
         '"system_fingerprint":"penstock-1","choices":[{"index":0,"delta":{"content":"Two"},'
@@ -83,7 +83,7 @@ def test_the_bytes_of_a_chat_chunk() -> None:
 
 
 def test_the_bytes_of_a_text_chunk() -> None:
-    encoder = StreamEncoder(TEXT, logprobs=logprobs(TEXT))
+    encoder = StreamEncoder(TEXT, logprobs=[logprobs(TEXT)])
     assert encoder.encode(GOOD[0]).decode() == (
         'data: {"id":"cmpl-1","object":"text_completion","created":0,"model":"m",'
         '"system_fingerprint":"penstock-1","choices":[{"index":0,"text":"Two",'

@@ -19,7 +19,7 @@ BAD_NUMBERS: dict[str, list[object]] = {
     "top_p": [0, -0.1, 1.1, *HUGE],
     "top_k": [-2, 1.0, *HUGE],
     "seed": [1.0, 2**63, -(2**63) - 1, 10**400],
-    "n": [0, -1, 1.0, 2, 16384, *HUGE],
+    "n": [0, -1, 1.0, 129, 16384, *HUGE],
     "frequency_penalty": [-2.1, 2.1, *HUGE],
     "presence_penalty": [-2.1, 2.1, *HUGE],
     "repetition_penalty": [0, 0.009, 10.1, -1, *HUGE],

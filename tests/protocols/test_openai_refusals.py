@@ -14,7 +14,6 @@ from .asking import MARKER, chat, completion, refusal
 SILENT_CHANGES: dict[str, list[object]] = {
     "response_format": [{"type": "json_object"}, {"type": "json_schema"}, {"value": {}}],
     "tool_choice": ["required", MARKER, {}, {"type": "function", "function": {"name": MARKER}}],
-    "n": [2],
 }
 
 
@@ -27,7 +26,7 @@ def test_what_would_change_the_result_silently_is_refused(field: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("suffix", "x"), ("echo", True), ("best_of", 2), ("n", 2)],
+    [("suffix", "x"), ("echo", True), ("best_of", 2)],
 )
 def test_what_a_text_completion_refuses(field: str, value: object) -> None:
     error = refusal(parse_completion, completion(**{field: value}))
@@ -76,4 +75,5 @@ def test_messages_say_what_was_expected_in_the_words_of_json() -> None:
     assert told(top_p=0) == "top_p must be above 0 and at most 1"
     assert told(stop=1) == "stop: expected string | array | null, got integer"
     assert told(messages=[{}]) == "messages[0].role: is required"
-    assert told(n=2) == "n is not supported by this server; leave it out"
+    assert told(tool_choice="x") == "tool_choice is not supported by this server; leave it out"
+    assert told(n=0) == "n must be at least 1 and at most 128"

@@ -47,10 +47,10 @@ def ask(app: App, *, stream: bool, reads: float = float("inf"), words: int = 1) 
 
 async def assert_released(app: App, engine: GatedEngine, *, turns: int) -> None:
     """Everything is back, and the model ran `turns` turns in all."""
-    await settled(app.service.decoder)
+    await settled(app.service.default.decoder)
     assert len(engine.turns) == turns
-    assert app.service.decoder.schedule.free == 1
-    assert app.service.admission.taken == 0
+    assert app.service.default.decoder.schedule.free == 1
+    assert app.service.default.admission.taken == 0
     assert repr(engine) == "<Engine <Slots 0 of 1 in use>>"
     assert count(app, "requests_cancelled_total", reason="disconnect") == 1
     assert count(app, "requests_cancelled_total") == 1
@@ -73,7 +73,7 @@ async def test_leaving_in_a_turn_frees_the_slot_when_that_turn_ends(
         await entered(engine, turns + 1)
         client.leave()
         await trio.testing.wait_all_tasks_blocked()
-        assert app.service.admission.taken == 0
+        assert app.service.default.admission.taken == 0
         engine.permits.release()
         await assert_released(app, engine, turns=turns + 1)
 
@@ -87,7 +87,7 @@ async def test_leaving_while_blocked_in_send_costs_no_turn(
         clients.start_soon(client.run)
         for _ in range(40):
             engine.permits.release()
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         turns = len(engine.turns)
         assert turns == 4 + 3
         client.leave()
@@ -104,14 +104,14 @@ async def test_leaving_the_queue_gives_the_place_back_and_costs_no_turn(
         await entered(engine, 1)
         clients.start_soon(queued.run)
         await trio.testing.wait_all_tasks_blocked()
-        assert (app.service.admission.taken, count(app, "waiting")) == (2, 1)
+        assert (app.service.default.admission.taken, count(app, "waiting")) == (2, 1)
         queued.leave()
         await trio.testing.wait_all_tasks_blocked()
-        assert (app.service.admission.taken, count(app, "waiting")) == (1, 0)
+        assert (app.service.default.admission.taken, count(app, "waiting")) == (1, 0)
         assert count(app, "requests_cancelled_total", reason="disconnect") == 1
         for _ in range(40):
             engine.permits.release()
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         assert first.ended
         assert count(app, "requests_finished_total", reason="length") == 1
 
@@ -142,7 +142,7 @@ async def test_leaving_when_all_is_generated_but_not_all_written_counts_as_finis
         writes = whole.body.count(b'"finish_reason":null') + 1
         client = ask(app, stream=True, reads=writes - 1)
         clients.start_soon(client.run)
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         assert not client.ended
         client.leave()
     assert count(app, "requests_finished_total", reason="length") == 2
@@ -162,11 +162,11 @@ async def test_a_gone_client_disturbs_no_neighbour(model: Model, tokenizer: Toke
         )
         for client in (leaver, stopped, reader):
             clients.start_soon(client.run)
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         leaver.leave()
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         assert reader.ended
         assert reader.text == alone.text
         stopped.read(1000)
-        await settled(app.service.decoder)
+        await settled(app.service.default.decoder)
         assert stopped.text == alone.text

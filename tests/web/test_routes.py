@@ -97,7 +97,7 @@ async def test_what_cannot_be_done_is_a_status_also_for_a_stream(
         for stream in (False, True):
             client = await fetch(post(app, CHAT, ASK | {"stream": stream} | changes))
             assert error_of(client) == (status, code, param)
-    assert app.service.admission.taken == 0
+    assert app.service.default.admission.taken == 0
 
 
 @pytest.mark.parametrize("name", [None, "", "default", "dummy", "tgi", "https://x/v1"])
@@ -126,7 +126,7 @@ async def test_a_full_server_refuses_at_once_with_retry_after(
         assert error_of(refused) == (429, "overloaded", None)
         assert 1 <= int(refused.headers[b"retry-after"]) <= 60
         blocked.leave()
-    assert service.admission.taken == 0
+    assert service.default.admission.taken == 0
 
 
 async def test_a_body_over_the_limit_is_413_declared_or_not(

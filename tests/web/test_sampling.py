@@ -95,7 +95,7 @@ async def test_a_bias_on_a_token_that_the_model_does_not_have_is_refused(
     error = client.json["error"]
     assert (client.status, error["code"], error["param"]) == (400, "invalid_value", "logit_bias")
     assert "4095" in error["message"]
-    assert app.service.admission.taken == 0
+    assert app.service.default.admission.taken == 0
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens", "invalid_value"),
         ({"messages": []}, openai.BadRequestError, "messages", "invalid_value"),
         ({"temperature": 3}, openai.BadRequestError, "temperature", "invalid_value"),
-        ({"n": 2}, openai.BadRequestError, "n", "unsupported_parameter"),
+        ({"n": 17}, openai.BadRequestError, "n", "invalid_value"),
         ({"max_tokens": 5000}, openai.BadRequestError, "max_tokens", "context_length_exceeded"),
         ({"model": "gpt-4"}, openai.NotFoundError, "model", "model_not_found"),
     ],

@@ -101,11 +101,14 @@ def generate(
         prompt=None if chat else prompt,
         messages=(Message("user", prompt),) if chat else None,
         max_tokens=max_tokens,
-        sampling=Sampling(temperature=temperature, seed=seed),
+        sampling=Sampling.of(temperature=temperature, seed=seed),
     )
     sink = TerminalSink("" if chat else prompt)
+    settings = collect({**given, "slots": 1}, config)
+    if len(settings.model) > 1:
+        raise click.UsageError("generate takes one --model")
     try:
-        _run(build_service(collect({**given, "slots": 1}, config)), request, sink)
+        _run(build_service(settings), request, sink)
     except (ModelError, PenstockError) as error:
         raise click.ClickException(str(error)) from None
     if sink.error is not None:

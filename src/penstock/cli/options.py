@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 import msgspec
 
-from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_toml
+from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, describe, read_toml
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +40,7 @@ def collect(given: Mapping[str, object], config: Path | None) -> Settings:
     """Settings from flags and environment, over those of the file. Raises `click.UsageError`."""
     try:
         values = read_toml(config) if config else {}
-        named = {name: value for name, value in given.items() if value is not None}
+        named = {name: value for name, value in given.items() if value not in (None, ())}
         return build(values | named)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
@@ -52,13 +52,23 @@ def _fields() -> tuple[msgspec.inspect.Field, ...]:
     return described.fields
 
 
+class _Listed(click.types.StringParamType):
+    """A string that may be given several times, or in one variable with commas."""
+
+    envvar_list_splitter: ClassVar[str | None] = ","
+
+
 def _option(field: msgspec.inspect.Field) -> Callable[[F], F]:
+    kind = _type(field.type)
+    flag = field.name.replace("_", "-")
     return click.option(
-        f"--{field.name.replace('_', '-')}",
+        f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
         field.name,
-        type=_type(field.type),
+        type=kind,
+        default=None,
+        multiple=isinstance(kind, _Listed),
         envvar=f"{ENV_PREFIX}{field.name.upper()}",
-        help=f"{_description(field.type)}  [default: {_default(field)}]",
+        help=f"{_description(field.type)}  [default: {describe(field.default)}]",
     )
 
 
@@ -73,13 +83,13 @@ def _type(kind: msgspec.inspect.Type) -> click.ParamType[Any] | type:
             return int
         case msgspec.inspect.FloatType():
             return float
+        case msgspec.inspect.BoolType():
+            return bool
+        case msgspec.inspect.VarTupleType():
+            return _Listed()
     return str
 
 
 def _description(kind: msgspec.inspect.Type) -> str:
     assert isinstance(kind, msgspec.inspect.Metadata)
     return str((kind.extra_json_schema or {})["description"])
-
-
-def _default(field: msgspec.inspect.Field) -> str:
-    return "embedded" if field.name == "model" else str(field.default)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,10 +16,11 @@ from penstock.cli import logs
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
+from penstock.served import Served
 from penstock.service import Service
 from penstock.settings import Settings
 from penstock.web.app import App
-from penstock.web.server import BindError, bind
+from penstock.web.server import BindError, bind, listen
 from penstock.web.server import serve as serve_app
 
 
@@ -27,15 +30,19 @@ def serve(config: Path | None, **given: object) -> None:
     """Serve a model over HTTP and WebSocket."""
     settings = collect(given, config)
     logs.configure(settings.log_format)
-    try:
-        service = build_service(settings)
-        listeners = bind(settings.host, settings.port)
-    except (ModelError, BindError) as error:
-        raise click.ClickException(str(error)) from None
-    try:
-        trio.run(_run, App(service), settings, listeners)
-    except BaseExceptionGroup as group:
-        reraise_single(group)
+    with ExitStack() as stack:
+        try:
+            listeners = bind(settings.host, settings.port)
+            for listener in listeners:
+                stack.enter_context(listener)
+            service = build_service(settings, partial(click.echo, err=True))
+            listen(listeners)
+        except (ModelError, BindError) as error:
+            raise click.ClickException(str(error)) from None
+        try:
+            trio.run(_run, App(service), settings, listeners)
+        except BaseExceptionGroup as group:
+            reraise_single(group)
 
 
 async def _run(app: App, settings: Settings, listeners: list[socket.socket]) -> None:
@@ -47,16 +54,22 @@ async def _run(app: App, settings: Settings, listeners: list[socket.socket]) -> 
 
 def banner(service: Service, url: str) -> list[str]:
     """What a newcomer needs first."""
-    model, schedule = service.decoder.engine.model, service.decoder.schedule
     question = (
         '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
     )
     return [
-        f"penstock serves {service.name} ({model.folder}) on {url}",
-        f"device {model.device}, {schedule.slots} slots of {service.limits.max_len} tokens",
+        *(f"penstock serves {_described(served)} on {url}" for served in service.models.values()),
         "try it:",
         f"  curl -N {url}/v1/chat/completions -d '{question}'",
     ]
+
+
+def _described(served: Served) -> str:
+    engine = served.decoder.engine
+    return (
+        f"{served.name} ({engine.model.folder}; {engine.model.device}, "
+        f"{served.decoder.schedule.slots} slots of {served.max_len} tokens)"
+    )
 
 
 def _url(listener: socket.socket) -> str:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
-import numpy.typing as npt
 
 from penstock.engine.batch import Logits, make_batch
 from penstock.engine.interrupt import Interrupt
@@ -23,54 +21,9 @@ from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
 from penstock.engine.sampling import Draw, sample
+from penstock.engine.sequence import BrokenRowError, EngineSequence, Result, Root, Sampled
 from penstock.engine.slots import Slots
-from penstock.events import FinishReason, Token
 from penstock.requests import Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled(Token):
-    """A token just made. `end` is set on the last; an EOS token is the last and has no text."""
-
-    end: FinishReason | None = None
-
-
-class BrokenRowError(Exception):
-    """The model gave one sequence something that is not a distribution."""
-
-
-# What one sequence gets from a turn: a token, nothing yet, or what went wrong with it alone.
-Result = Sampled | Exception | None
-
-
-@dataclass(slots=True, eq=False)
-class EngineSequence:
-    """What the engine keeps of one sequence. Callers only hold it.
-
-    `tokens` are those made so far. `cached` counts the positions in its KV row: the prompt and all
-    tokens but the last, or fewer while an evicted sequence is being rebuilt.
-    """
-
-    key: int
-    prompt: Prompt
-    token_ids: npt.NDArray[np.int64]
-    digests: list[bytes]
-    cached: int = 0
-    tokens: list[int] = field(default_factory=list)
-
-    @property
-    def prefilled(self) -> bool:
-        return self.cached >= len(self.token_ids)
-
-    @property
-    def next_input(self) -> int:
-        """The token whose KV the next step computes."""
-        return self.tokens[self.cached - len(self.token_ids)]
-
-    @property
-    def replaying(self) -> bool:
-        """Whether the newest token computed from the KV is one that was made before."""
-        return self.cached < len(self.token_ids) + len(self.tokens)
 
 
 class Engine:
@@ -92,7 +45,7 @@ class Engine:
         self.parked = ParkedKV(parked_kv_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes)
         self._batch = make_batch(model, self.slots)
-        self._chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
         self._keys = count()
 
     def __repr__(self) -> str:
@@ -100,21 +53,46 @@ class Engine:
 
     def open(self, prompt: Prompt) -> EngineSequence:
         """A sequence without a slot yet."""
-        token_ids = np.array(prompt.token_ids, np.int64)
-        digests = chain(prompt.scope, token_ids, self._chunk)
-        return EngineSequence(next(self._keys), prompt, token_ids, digests)
+        return self.open_choices(prompt)[0]
 
-    def admit(self, sequence: EngineSequence) -> None:
+    def open_choices(self, prompt: Prompt) -> list[EngineSequence]:
+        """A sequence for each choice. Those after the first take over its computed prompt."""
+        token_ids = np.array(prompt.token_ids, np.int64)
+        digests = chain(prompt.scope, token_ids, self.prefill_chunk)
+        root = Root(next(self._keys), prompt.n) if prompt.n > 1 else None
+        return [
+            EngineSequence(next(self._keys), prompt, token_ids, digests, root, choice)
+            for choice in range(prompt.n)
+        ]
+
+    def admit(self, sequence: EngineSequence) -> Result:
         """Give `sequence` a slot and whatever of its KV is at hand; the rest is to be computed.
 
-        Raises `ValueError` when no slot is free.
+        The first token, where another choice has computed the prompt. Raises `ValueError` when no
+        slot is free.
         """
         self.slots.open(sequence.key)
         saved = self.parked.take(sequence.key)
         if saved is not None:
             self.slots.append(sequence.key, saved)
-            return
+            return None
         sequence.cached = 0
+        if sequence.root is not None and sequence.root.logits is not None:
+            return self._branch(sequence, sequence.root, sequence.root.logits)
+        self._reuse(sequence)
+        return None
+
+    def _branch(self, sequence: EngineSequence, root: Root, logits: Logits) -> Result:
+        """Begin at the end of a prompt that another choice has computed."""
+        copy = self.parked.get(root.key)
+        if copy is None:
+            self._reuse(sequence)
+            return None
+        self.slots.append(sequence.key, copy)
+        sequence.cached = copy.positions
+        return None if sequence.tokens else self._sample(logits[None], [sequence])[0]
+
+    def _reuse(self, sequence: EngineSequence) -> None:
         # The last chunk is always computed: its logits give the first token.
         for copy in self.prefixes.match(sequence.digests[: self._shareable(sequence)]):
             self.slots.append(sequence.key, copy)
@@ -131,6 +109,10 @@ class Engine:
         self.parked.take(sequence.key)
         if self.slots.holds(sequence.key):
             self.slots.close(sequence.key)
+        if (root := sequence.root) is not None:
+            root.users -= 1
+            if not root.users:
+                self.parked.take(root.key)
 
     def prefill(self, sequence: EngineSequence, interrupt: Interrupt | None = None) -> Result:
         """Compute the next prompt chunk; the first token once the prompt is done.
@@ -139,7 +121,7 @@ class Engine:
         """
         interrupt = interrupt or Interrupt()
         start = sequence.cached
-        ids = sequence.token_ids[start : start - start % self._chunk + self._chunk]
+        ids = sequence.token_ids[start : start - start % self.prefill_chunk + self.prefill_chunk]
         try:
             logits = self._batch.prefill(self.slots.row(sequence.key), ids, interrupt.options)
         except Exception:
@@ -149,6 +131,7 @@ class Engine:
         sequence.cached += len(ids)
         if np.isfinite(logits.max()):
             self._share(sequence, start)
+            self._keep_root(sequence, logits)
         if not sequence.prefilled or sequence.tokens:
             return None
         return self._sample(logits[None], [sequence])[0]
@@ -205,14 +188,23 @@ class Engine:
 
     def _shareable(self, sequence: EngineSequence) -> int:
         """How many whole chunks end before the last prompt token."""
-        return (len(sequence.token_ids) - 1) // self._chunk
+        return (len(sequence.token_ids) - 1) // self.prefill_chunk
 
     def _share(self, sequence: EngineSequence, start: int) -> None:
         """Keep a copy of the chunk that begins at `start`, if it is whole and new."""
-        index, end = start // self._chunk, start + self._chunk
+        index, end = start // self.prefill_chunk, start + self.prefill_chunk
         if end <= sequence.cached and self.prefixes.wants(sequence.digests[index]):
             copy = self.slots.copy_out(sequence.key, start, end)
             self.prefixes.put(sequence.digests[index], copy)
+
+    def _keep_root(self, sequence: EngineSequence, logits: Logits) -> None:
+        """Keep the whole prompt for the other choices, as far as the budget goes."""
+        root = sequence.root
+        if root is None or root.logits is not None or not sequence.prefilled:
+            return
+        with suppress(MemoryError):  # the others then compute it again
+            self.parked.put(root.key, self.slots.copy_out(sequence.key, 0, sequence.cached))
+            root.logits = logits.copy()
 
 
 def _draw(sequence: EngineSequence) -> Draw:
@@ -221,6 +213,7 @@ def _draw(sequence: EngineSequence) -> Draw:
         prompt.sampling,
         prompt.seed,
         len(sequence.tokens),
+        sequence.choice,
         prompt=sequence.token_ids,
         answer=sequence.tokens,
     )

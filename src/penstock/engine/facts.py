@@ -10,11 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.engine.folder import GENAI_CONFIG, ModelFolder
-from penstock.engine.spec import Defaults, ModelError
+from penstock.engine.spec import ModelError
 
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
 KV_HEADS = ("num_key_value_heads", *HEADS)
+SAMPLING = {
+    "temperature": (0.0, 100.0),
+    "top_p": (1e-6, 1.0),
+    "top_k": (0, 1 << 20),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 10.0),
+}
 HIDDEN = ("hidden_size", "n_embd", "d_model")
 
 
@@ -56,13 +63,18 @@ class Facts:
                 return frozenset([chosen] if isinstance(chosen, int) else chosen)
         return frozenset()
 
-    def defaults(self) -> Defaults:
+    def defaults(self) -> dict[str, float]:
+        """Sampling parameters, as the makers recommend them. Raises `ModelError` for nonsense."""
         source = self._generation or self._search
-        return Defaults(
-            temperature=source.get("temperature"),
-            top_p=source.get("top_p"),
-            top_k=source.get("top_k"),
-        )
+        stated = {name: source[name] for name in SAMPLING if source.get(name) is not None}
+        for name, value in stated.items():
+            low, high = SAMPLING[name]
+            if type(value) not in (int, float) or not low <= value <= high:
+                raise ModelError(
+                    f"the generation config beside {self._folder.graph} has a {name} that is no "
+                    f"number from {low} to {high}; mend it, or take it out"
+                )
+        return stated | ({"top_k": int(stated["top_k"])} if "top_k" in stated else {})
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -37,3 +37,7 @@ class ParkedKV:
         copy = self._copies.pop(key, None)
         self.bytes -= copy.bytes if copy else 0
         return copy
+
+    def get(self, key: int) -> Copy | None:
+        """The copy of `key`, which stays."""
+        return self._copies.get(key)

@@ -59,6 +59,10 @@ class PrefixCache:
         self.misses += len(digests) - len(found)
         return found
 
+    def clear(self) -> None:
+        self._chunks.clear()
+        self.bytes = self.hits = self.misses = 0
+
     def put(self, digest: bytes, copy: Copy) -> None:
         if copy.bytes > self._budget_bytes:
             return

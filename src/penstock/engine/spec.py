@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,6 @@ FLOAT32 = np.dtype(np.float32)
 
 class ModelError(ValueError):
     """A folder that cannot be served; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """How the model's makers would sample from it; None where they do not say."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,14 @@ class ModelSpec:
     eos_ids: frozenset[int]
     kv_dtype: npt.DTypeLike = FLOAT32
     names: tuple[tuple[str, str], ...] = ()
-    defaults: Defaults = Defaults()
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    """How the model's makers would sample from it, as far as they say."""
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """What one position of one row takes, all layers together."""
+        size = np.dtype(self.kv_dtype).itemsize
+        return len(self.kv_names) * self.kv_heads * self.head_dim * size
 
     @property
     def kv_names(self) -> list[tuple[str, str]]:

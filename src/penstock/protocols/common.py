@@ -94,15 +94,14 @@ class SamplingBody(msgspec.Struct):
 def parse_sampling(body: SamplingBody) -> dict[str, Any]:
     """Keyword arguments for `GenerateRequest`. Raises `PenstockError`."""
     check_bounds(body)
-    refuse(n=(body.n or 1) > 1)
-    sampling = Sampling(
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        top_k=max(body.top_k or 0, 0),
-        min_p=body.min_p or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
+    sampling = Sampling.of(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=None if body.top_k is None else max(body.top_k, 0),
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
         logit_bias=parse_bias(body.logit_bias),
         seed=parse_seed(body.seed),
     )
@@ -111,6 +110,7 @@ def parse_sampling(body: SamplingBody) -> dict[str, Any]:
         "sampling": sampling,
         "stop": parse_stop(body.stop),
         "ignore_eos": bool(body.ignore_eos),
+        "n": body.n or 1,
     }
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from penstock.errors import invalid
-from penstock.events import Delta, Event, Failed, Finished
+from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols import sse
 from penstock.protocols.body import convert
 from penstock.protocols.common import check_bounds, parse_prompt, parse_seed, render_error
@@ -38,11 +38,10 @@ def parse_query(query: bytes) -> GenerateRequest:
     """A chat of one user message. Raises `PenstockError`."""
     asked = convert(_fields(query), Query)
     check_bounds(asked)
-    temperature = 1.0 if asked.temperature is None else asked.temperature
     return GenerateRequest(
         messages=(Message("user", parse_prompt(asked.prompt)),),
         max_tokens=asked.max_tokens,
-        sampling=Sampling(temperature=temperature, seed=parse_seed(asked.seed)),
+        sampling=Sampling.of(temperature=asked.temperature, seed=parse_seed(asked.seed)),
     )
 
 
@@ -57,6 +56,8 @@ class ChatStreamEncoder:
         match event:
             case Delta(text):
                 return self._event("token", f'{{"text":{dumps(text)}}}')
+            case Ended():
+                raise AssertionError("one answer has no other end")
             case Finished(reason, usage):
                 told: dict[str, Any] = {"finish_reason": reason, "usage": render_usage(usage)}
                 return self._event("done", sse.dump(told))

@@ -89,7 +89,7 @@ def parse_completion(body: bytes) -> Asked:
     refuse(
         suffix=bool(completion.suffix),
         echo=bool(completion.echo),
-        best_of=(completion.best_of or 1) > 1,
+        best_of=(completion.best_of or 1) > (completion.n or 1),
     )
     common = parse_sampling(completion) | {
         "max_tokens": completion.max_tokens,

@@ -6,17 +6,20 @@ an event. No `error` key unless there is one: @huggingface/inference throws on i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from json import dumps
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from penstock.events import Delta, Event, Failed, Finished, Usage
+from penstock.events import Delta, Ended, Event, Failed, Finished, Usage
 from penstock.protocols import sse
 from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_logprobs import Logprobs
 
 FINGERPRINT = "penstock-1"
 Shape = Literal["chat", "text"]
+Recorders: TypeAlias = Sequence[Logprobs]
+"""One for each choice, or none where log probabilities were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,22 @@ class StreamEncoder:
     """Events to server-sent chunks. Only the text of a chunk changes, so the rest is kept."""
 
     def __init__(
-        self, head: Head, *, include_usage: bool = False, logprobs: Logprobs | None = None
+        self, head: Head, *, n: int = 1, include_usage: bool = False, logprobs: Recorders = ()
     ) -> None:
         self._head = head
         self._include_usage = include_usage
         self._logprobs = logprobs
-        frame = self._chunk(self._choice("\x00", None)).decode("ascii")
-        self._before, _, self._after = frame.rpartition(dumps("\x00"))
-        self._opening = self._role_chunk() if head.shape == "chat" else b""
+        self._frames = [self._frame(choice) for choice in range(n)]
+        self._opening = self._role_chunks(n) if head.shape == "chat" else b""
 
     def encode(self, event: Event) -> bytes:
         match event:
-            case Delta(text):
-                return self._open() + self._piece(text, event)
+            case Delta():
+                return self._open() + self._piece(event)
+            case Ended():
+                return self._open() + self._end(event)
             case Finished():
-                return self._open() + self._finish(event)
+                return self._open() + self._end(event) + self._close(event)
             case Failed(error):
                 return sse.data(dump_error(error))
 
@@ -66,36 +70,51 @@ class StreamEncoder:
         return sse.KEEP_ALIVE
 
     def _open(self) -> bytes:
-        """The role chunk, before the first other chunk and never again."""
+        """The role chunks, before the first other chunk and never again."""
         opening, self._opening = self._opening, b""
         return opening
 
-    def _piece(self, text: str, delta: Delta) -> bytes:
-        told = self._logprobs.delta(delta) if self._logprobs is not None else None
+    def _piece(self, delta: Delta) -> bytes:
+        told = self._logprobs[delta.choice].delta(delta) if self._logprobs else None
         if told is None:
-            return (self._before + dumps(text) + self._after).encode("ascii")
-        return self._chunk(self._choice(text, None, told))
+            before, after = self._frames[delta.choice]
+            return (before + dumps(delta.text) + after).encode("ascii")
+        return self._chunk(self._choice(delta.choice, delta.text, None, told))
 
-    def _finish(self, finished: Finished) -> bytes:
-        told = None if self._logprobs is None else self._logprobs.finished(finished)
-        chunk = self._chunk(self._choice(None, finished.finish_reason, told))
-        if self._include_usage:
-            usage = {"choices": [], "usage": render_usage(finished.usage)}
-            chunk += sse.data(sse.dump(self._head.fields(stream=True) | usage))
-        return chunk + sse.DONE
+    def _end(self, event: Ended | Finished) -> bytes:
+        told = self._logprobs[event.choice].ended(event) if self._logprobs else None
+        return self._chunk(self._choice(event.choice, None, event.finish_reason, told))
 
-    def _role_chunk(self) -> bytes:
+    def _close(self, finished: Finished) -> bytes:
+        if not self._include_usage:
+            return sse.DONE
+        usage = {"choices": [], "usage": render_usage(finished.usage)}
+        return sse.data(sse.dump(self._head.fields(stream=True) | usage)) + sse.DONE
+
+    def _frame(self, choice: int) -> tuple[str, str]:
+        """What goes before and behind the text of a chunk."""
+        frame = self._chunk(self._choice(choice, "\x00", None)).decode("ascii")
+        before, _, after = frame.rpartition(dumps("\x00"))
+        return before, after
+
+    def _role_chunks(self, n: int) -> bytes:
+        """All at once and in order: openai-python's helper indexes a list that it appends to."""
         delta = {"role": "assistant", "content": ""}
-        return self._chunk({"index": 0, "delta": delta, "logprobs": None, "finish_reason": None})
+        rest = {"delta": delta, "logprobs": None, "finish_reason": None}
+        return b"".join(self._chunk({"index": choice, **rest}) for choice in range(n))
 
     def _choice(
-        self, text: str | None, reason: str | None, logprobs: dict[str, Any] | None = None
+        self,
+        choice: int,
+        text: str | None,
+        reason: str | None,
+        logprobs: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         if self._head.shape == "chat":
             body: dict[str, Any] = {"delta": {} if text is None else {"content": text}}
         else:
             body = {"text": text or ""}
-        return {"index": 0, **body, "logprobs": logprobs, "finish_reason": reason}
+        return {"index": choice, **body, "logprobs": logprobs, "finish_reason": reason}
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         return sse.data(sse.dump(self._head.fields(stream=True) | {"choices": [choice]}))
@@ -104,19 +123,24 @@ class StreamEncoder:
 class WholeEncoder:
     """Events to one JSON object, given out with the last of them."""
 
-    def __init__(self, head: Head, *, logprobs: Logprobs | None = None) -> None:
+    def __init__(self, head: Head, *, n: int = 1, logprobs: Recorders = ()) -> None:
         self._head = head
         self._logprobs = logprobs
-        self._pieces: list[str] = []
+        self._pieces: list[list[str]] = [[] for _ in range(n)]
+        self._choices: list[dict[str, Any]] = []
 
     def encode(self, event: Event) -> bytes:
         match event:
             case Delta(text):
-                self._pieces.append(text)
-                if self._logprobs is not None:
-                    self._logprobs.hold(event)
+                self._pieces[event.choice].append(text)
+                if self._logprobs:
+                    self._logprobs[event.choice].hold(event)
+                return b""
+            case Ended():
+                self._choices.append(self._choice(event))
                 return b""
             case Finished():
+                self._choices.append(self._choice(event))
                 return sse.dump(self._whole(event)).encode("ascii")
             case Failed(error):
                 return dump_error(error).encode("ascii")
@@ -124,18 +148,22 @@ class WholeEncoder:
     def heartbeat(self) -> bytes:
         return b""
 
-    def _whole(self, finished: Finished) -> dict[str, Any]:
-        text = "".join(self._pieces)
+    def _choice(self, event: Ended | Finished) -> dict[str, Any]:
+        text = "".join(self._pieces[event.choice])
         if self._head.shape == "chat":
             body: dict[str, Any] = {
                 "message": {"role": "assistant", "content": text, "refusal": None}
             }
         else:
             body = {"text": text}
-        told = None if self._logprobs is None else self._logprobs.finished(finished)
-        choice = {"index": 0, **body, "logprobs": told, "finish_reason": finished.finish_reason}
+        told = self._logprobs[event.choice].ended(event) if self._logprobs else None
+        rest = {"logprobs": told, "finish_reason": event.finish_reason}
+        return {"index": event.choice, **body, **rest}
+
+    def _whole(self, finished: Finished) -> dict[str, Any]:
+        choices = sorted(self._choices, key=lambda choice: int(choice["index"]))
         fields = self._head.fields(stream=False)
-        return fields | {"choices": [choice], "usage": render_usage(finished.usage)}
+        return fields | {"choices": choices, "usage": render_usage(finished.usage)}
 
 
 def render_usage(usage: Usage) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from penstock.events import Delta, Finished, Token
+from penstock.events import Delta, Ended, Finished, Token
 
 Spell: TypeAlias = Callable[[int], tuple[str, bytes]]
 """What to call a token id, and the bytes that it adds to the text."""
@@ -54,10 +54,10 @@ class Logprobs:
         self.hold(delta)
         return self._told(lambda entry: entry.end <= self._sent)
 
-    def finished(self, finished: Finished) -> dict[str, Any] | None:
+    def ended(self, ended: Ended | Finished) -> dict[str, Any] | None:
         """What goes out with the end."""
-        self._add(finished.tokens)
-        return self._told(lambda entry: not finished.cut or entry.start < self._sent)
+        self._add(ended.tokens)
+        return self._told(lambda entry: not ended.cut or entry.start < self._sent)
 
     def _add(self, tokens: Sequence[Token]) -> None:
         for token in tokens:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from penstock.errors import CANCELLED, PenstockError, invalid, unsupported
-from penstock.events import Delta, Event, Failed, Finished
+from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols.body import explain
 from penstock.protocols.common import (
     ChatMessage,
@@ -64,7 +64,7 @@ class Start(SamplingBody, tag="start", tag_field="type"):
             raise unsupported("resumable", "resumable is not supported by this server yet")
         # A 0 would ask /v1/completions for them, too.
         logprobs = self.logprobs is not None and self.logprobs is not False
-        refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs))
+        refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs), n=(self.n or 1) > 1)
         if self.messages is not None and self.prompt is not None:
             raise invalid("messages", "give either prompt or messages, not both")
         common = parse_sampling(self) | {"max_tokens": self.max_tokens}
@@ -118,6 +118,8 @@ class MessageEncoder:
         match event:
             case Delta(text):
                 return f'{{"type":"token","seq":{number},"text":{dumps(text)}}}'.encode()
+            case Ended():
+                raise AssertionError("one answer has no other end")
             case Finished(reason, usage):
                 told = {"finish_reason": reason, "usage": render_usage(usage)}
                 return self._terminal("complete", number, told)

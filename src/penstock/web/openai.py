@@ -10,6 +10,8 @@ from penstock.pipeline import Encoder, Sink
 from penstock.protocols import openai
 from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
 from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
+from penstock.requests import GenerateRequest
+from penstock.served import Served
 from penstock.service import Service
 from penstock.web.exchange import Exchange, while_connected
 from penstock.web.stream import StreamSink, WholeSink
@@ -26,19 +28,21 @@ async def completions(service: Service, exchange: Exchange) -> None:
 
 
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
-    model = service.resolve(asked.request.model)
-    head = Head(shape, exchange.number, model, int(time()))
-    logprobs = _logprobs(service, asked, shape)
-    encoder: Encoder = WholeEncoder(head, logprobs=logprobs)
+    served = service.resolve(asked.request.model)
+    service.check(asked.request)
+    head = Head(shape, exchange.number, served.name, int(time()))
+    logprobs = _logprobs(served, asked.request, shape)
+    n = asked.request.n
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, include_usage=asked.include_usage, logprobs=logprobs)
+        encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
         sink = StreamSink(exchange)
     await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
 
 
-def _logprobs(service: Service, asked: openai.Asked, shape: Shape) -> Logprobs | None:
-    if asked.request.logprobs is None:
-        return None
+def _logprobs(served: Served, request: GenerateRequest, shape: Shape) -> list[Logprobs]:
+    if request.logprobs is None:
+        return []
     render = chat_logprobs if shape == "chat" else text_logprobs
-    return Logprobs(render, Spelling(service.tokenizer.vocabulary))
+    return [Logprobs(render, Spelling(served.tokenizer.vocabulary)) for _ in range(request.n)]

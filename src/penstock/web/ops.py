@@ -20,7 +20,7 @@ from penstock.metrics import CONTENT_TYPE
 from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
-from penstock.service import Service
+from penstock.service import DEFAULT_ALIAS, Service
 
 
 def make_ops(service: Service) -> QuartTrio:
@@ -40,16 +40,17 @@ def make_ops(service: Service) -> QuartTrio:
 def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        listed = [render_model(service.name, service.created)]
+        listed = [render_model(served.name, served.created) for served in service.models.values()]
         return _json({"object": "list", "data": listed})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        if name not in (service.name, "default"):
+        if name != DEFAULT_ALIAS and name not in service.models:
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )
-        return _json(render_model(service.name, service.created))
+        served = service.resolve(name)
+        return _json(render_model(served.name, served.created))
 
 
 def _add_health(app: QuartTrio, service: Service) -> None:
@@ -59,7 +60,7 @@ def _add_health(app: QuartTrio, service: Service) -> None:
 
     @app.get("/ready")
     async def ready() -> Response:
-        why = service.unready()
+        why = await service.unready()
         if why is None:
             return _json({"status": "ready"})
         return _json({"error": "unhealthy", "error_type": "healthcheck", "reason": why}, 503)

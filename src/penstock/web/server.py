@@ -32,23 +32,36 @@ class BindError(Exception):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host`. Raises `BindError`."""
+    """A socket for every address of `host`, taken but not open yet. Raises `BindError`.
+
+    A port that is taken is so told before a model is loaded, and nobody waits at one that is not
+    served yet.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [_listen(family, address) for family, _, _, _, address in found]
+        return [_bind(family, address) for family, _, _, _, address in found]
     except OSError as error:
         raise BindError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose with --host and --port"
         ) from None
 
 
-def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+def listen(listeners: list[socket.socket]) -> None:
+    """Open what `bind` has taken. Raises `BindError` where another server was faster."""
+    for listener in listeners:
+        try:
+            listener.listen(BACKLOG)
+        except OSError as error:
+            host, port = listener.getsockname()[:2]
+            raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     listener.bind(address)
-    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 

@@ -107,7 +107,7 @@ class Socket:
                 self.close(protocol.BUSY)
             case protocol.Start():
                 request = message.request()
-                model = self._service.resolve(request.model)
+                model = self._service.resolve(request.model).name
                 self._live, self._credits = Live(), Credits(message.credits)
                 spawn(self._generate, request, model, self._live, self._credits)
             case protocol.Resume():
