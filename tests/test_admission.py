@@ -87,3 +87,39 @@ async def test_the_queue_is_what_waits_beyond_the_free_slots() -> None:
         waiting = 1
         with admission.place():
             pass
+
+
+async def test_one_client_can_be_held_to_a_number_of_streams() -> None:
+    admission = Admission(
+        slots=8, queue=8, max_streams=99, max_streams_per_client=2, waiting=lambda: -8
+    )
+    with admission.place(account="a"), admission.place(account="a"):
+        with pytest.raises(PenstockError, match="too many requests running") as caught:
+            admission.place(account="a").__enter__()
+        assert caught.value.kind.status == 429
+        with admission.place(2, account="b"):
+            pass
+    with pytest.raises(PenstockError, match="you have 2 places"), admission.place(3, account="b"):
+        pass
+    with admission.place(2, account="a"):
+        pass
+    assert admission.taken == 0
+
+
+async def test_a_full_queue_makes_room_as_long_as_others_are_displaced() -> None:
+    crowd = 3
+
+    def displace(account: str, error: PenstockError) -> bool:
+        nonlocal crowd
+        assert (account, error.kind.code) == ("late", "overloaded")
+        crowd -= 1
+        return crowd > 0
+
+    admission = Admission(
+        slots=1, queue=3, max_streams=99, waiting=lambda: crowd, displace=displace
+    )
+    with admission.place(2, account="late"):
+        assert crowd == 1
+    with pytest.raises(PenstockError), admission.place(3, account="late"):
+        pass
+    assert admission.taken == 0

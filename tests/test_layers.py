@@ -24,6 +24,7 @@ LAYERS = {
     "penstock.protocols": 1,
     "penstock.export": 1,
     "penstock.schedule": 1,
+    "penstock.fairness": 1,
     "penstock.turns": 1,
     "penstock.engine_thread": 2,
     "penstock.reader": 2,

@@ -22,6 +22,7 @@ OUTSIDE: dict[str, list[object]] = {
     "max_tokens": [0, (1 << 20) + 1],
     "max_streams": [0, 1_000_001],
     "max_choices": [0, 129],
+    "max_streams_per_client": [-1, 1_000_001],
     "park_grace_s": [-1, float("nan")],
     "parked_kv_bytes": [-1],
     "prefix_cache_bytes": [-1],
@@ -34,7 +35,7 @@ LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
-    "max_choices": 1, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
+    "max_choices": 1, "max_streams_per_client": 0, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
 }  # fmt: skip
 
 

@@ -2,18 +2,20 @@
 
 A place is taken before anything is tokenised or rendered, so that a refusal costs next to nothing.
 One that gets a slot at once is always let in, `queue` more may wait for one, and there are never
-more than `max_streams` in all, counting those that lost their slot while nobody read them.
+more than `max_streams` in all, counting those that lost their slot while nobody read them. Where
+the queue is full of one account's requests, another's takes the place of the latest of them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, inf
 
 import trio
 
-from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError, invalid
+from penstock.errors import UNAVAILABLE, PenstockError, invalid, overloaded
 
 RETRY_AFTER_S = range(1, 61)
 """openai-python ignores 0 and gives up above 120; @huggingface/inference retries 503 at once."""
@@ -37,11 +39,19 @@ class Place:
 class Admission:
     """Grants places; refuses at once beyond its bounds.
 
-    `waiting` tells how many in the schedule wait for a slot, less the slots that are free.
+    `waiting` tells how many in the schedule wait for a slot, less the slots that are free;
+    `displace` ends one that waits on another account with an error, or says that none should.
     """
 
     def __init__(
-        self, *, slots: int, queue: int, max_streams: int, waiting: Callable[[], int]
+        self,
+        *,
+        slots: int,
+        queue: int,
+        max_streams: int,
+        waiting: Callable[[], int],
+        max_streams_per_client: int = 0,
+        displace: Callable[[str, PenstockError], bool] = lambda account, error: False,
     ) -> None:
         self.taken = 0
         self.entering = 0
@@ -49,17 +59,21 @@ class Admission:
         self._slots = slots
         self._queue = queue
         self._max_streams = max_streams
+        self._per_client = max_streams_per_client or inf
         self._waiting = waiting
+        self._displace = displace
+        self._accounts: Counter[str] = Counter()
         self._service_s = 1.0
 
     def __repr__(self) -> str:
         return f"<Admission {self.taken} inside, {self.entering} of them entering>"
 
     @contextmanager
-    def place(self, sequences: int = 1) -> Iterator[Place]:
+    def place(self, sequences: int = 1, account: str = "") -> Iterator[Place]:
         """Hold a place for each of `sequences`. Raises `PenstockError`."""
-        self._check(sequences)
+        self._check(sequences, account)
         self.taken += sequences
+        self._accounts[account] += sequences
         place = Place(self, sequences)
         started = trio.current_time()
         try:
@@ -67,6 +81,9 @@ class Admission:
         finally:
             place.arrived()
             self.taken -= sequences
+            self._accounts[account] -= sequences
+            if not self._accounts[account]:
+                del self._accounts[account]
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
     @property
@@ -76,18 +93,19 @@ class Admission:
         wait = ceil(self._service_s * turnovers / 2)
         return min(max(wait, RETRY_AFTER_S[0]), RETRY_AFTER_S[-1])
 
-    def _check(self, sequences: int) -> None:
+    def _check(self, sequences: int, account: str) -> None:
         if self.draining:
             raise PenstockError(
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
-        most = min(self._slots + self._queue, self._max_streams)
+        most = min(self._slots + self._queue, self._max_streams, self._per_client)
         if sequences > most:
-            raise invalid("n", f"n: this server has {most} places, and each answer takes one")
-        ahead = self._waiting() + self.entering + sequences
-        if ahead > self._queue or self.taken + sequences > self._max_streams:
-            raise PenstockError(
-                OVERLOADED,
-                "all places are taken; try again after the time in Retry-After",
-                retry_after_s=self.retry_after_s,
-            )
+            raise invalid("n", f"n: you have {most} places here, and each answer takes one")
+        if self._accounts[account] + sequences > self._per_client:
+            raise overloaded(self.retry_after_s, "you have too many requests running")
+        error = overloaded(self.retry_after_s)
+        if self.taken + sequences > self._max_streams:
+            raise error
+        while self._waiting() + self.entering + sequences > self._queue:
+            if not self._displace(account, error):
+                raise error

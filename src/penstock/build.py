@@ -97,16 +97,19 @@ def serve_engine(
     schedule = Schedule(
         settings.slots, lookahead=settings.lookahead, park_grace_s=settings.park_grace_s
     )
+    decoder = Decoder(engine, schedule, thread)
     return Served(
         name=name,
         created=int(engine.model.file.stat().st_mtime),
         tokenizer=tokenizer,
-        decoder=Decoder(engine, schedule, thread),
+        decoder=decoder,
         admission=Admission(
             slots=settings.slots,
             queue=settings.queue,
             max_streams=settings.max_streams,
+            max_streams_per_client=settings.max_streams_per_client,
             waiting=lambda: schedule.waiting - schedule.free,
+            displace=decoder.displace,
         ),
         default_max_tokens=settings.max_tokens,
     )

@@ -100,6 +100,19 @@ class Decoder:
             for reader in readers:
                 reader.close()
 
+    def displace(self, account: str, error: PenstockError) -> bool:
+        """End the latest of a crowd that has made nothing yet, so that `account` can wait instead.
+
+        False where no account has so many more waiting that this would be fair.
+        """
+        for entry in self.schedule.crowd(account):
+            reader = self._readers.get(entry)
+            if reader is not None and not reader.computed:
+                self.schedule.leave(entry)
+                reader.fail_nowait(error)
+                return True
+        return False
+
     async def works(self) -> bool:
         """Whether the model makes tokens: it just did, or it makes one when it is asked to."""
         if not self.suspect:

@@ -40,7 +40,7 @@ JOB_NOT_FOUND = Kind("job_not_found", "invalid_request_error", 404)
 MODEL_NOT_FOUND = Kind("model_not_found", "invalid_request_error", 404)
 METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
 TOO_LARGE = Kind("request_too_large", "invalid_request_error", 413)
-OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True)
+OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True, reason="overloaded")
 UNAVAILABLE = Kind("unavailable", "overloaded_error", 429, retryable=True, reason="shutdown")
 STALLED = Kind("stalled", "server_error", 500, reason="stalled")
 CANCELLED = Kind("cancelled", "server_error", 500, reason="cancelled")
@@ -108,6 +108,12 @@ def invalid(param: str, message: str) -> PenstockError:
 def unsupported(param: str, message: str) -> PenstockError:
     """The field named `param` is known, and ignoring it would change the result silently."""
     return PenstockError(UNSUPPORTED, message, param=param)
+
+
+def overloaded(retry_after_s: int, why: str = "all places are taken") -> PenstockError:
+    """There is no place for this request; it may be repeated."""
+    message = f"{why}; try again after the time in Retry-After"
+    return PenstockError(OVERLOADED, message, retry_after_s=retry_after_s)
 
 
 def internal() -> PenstockError:

@@ -30,7 +30,8 @@ class TokenSequence:
     ) -> None:
         self.prompt = prompt
         self.computed = 0
-        self.entry = Entry()
+        caller = prompt.caller
+        self.entry = Entry(caller.account, caller.weight, len(prompt.token_ids))
         self._schedule = schedule
         self._wake = wake
         self._leave = leave

@@ -11,6 +11,20 @@ _SMALLEST_TEMPERATURE = 2.0**-126
 """Logits are divided in single precision, which rounds what is smaller to zero."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose account a request runs.
+
+    `account` is an API key's name or a client's address: slots are shared out fairly between
+    accounts, one of twice the `weight` getting twice as much. Prompts share KV with others of the
+    same `scope` only: the time to the first token would tell one what another has asked.
+    """
+
+    account: str = ""
+    scope: str = ""
+    weight: float = 1.0
+
+
 Biases: TypeAlias = tuple[tuple[int, float], ...]
 """Token ids, each once, and what is added to their logits."""
 
@@ -87,6 +101,7 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    caller: Caller = Caller()
     n: int = 1
     """How many answers, drawn independently."""
     logprobs: int | None = None
@@ -117,7 +132,6 @@ class Prompt:
     sampling: Sampling
     seed: int
     ignore_eos: bool
-    scope: str = ""
-    """Prompts share KV with others of the same scope only."""
+    caller: Caller = Caller()
     logprobs: int | None = None
     n: int = 1

@@ -13,6 +13,8 @@ Theory of operation. A sequence is in one of these states:
 - When others wait for a slot and none is free, one parked for `park_grace_s` is evicted, the
   longest parked first. When it wants again it waits like a new one, in the same queue, and holds
   the slot it gets for at least `quantum_s`, so that two cannot keep throwing each other out.
+- The queue is fair between accounts (`fairness`); several answers to one prompt are several
+  sequences, of which the others arrive when the first has computed it.
 - A turn is a set of moves (slots taken and given), one prompt chunk of one sequence, or one step of
   all that want. After `chunks_per_step` chunks in a row those that want are stepped: a long prompt
   delays running streams by a chunk, and running streams delay a prompt by a step. Prompts take
@@ -29,6 +31,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
+from penstock.fairness import PROMPT_COST, TOKEN_COST, FairQueue
 from penstock.turns import Chunk, Entry, Moves, State, Step, Turn
 
 
@@ -42,7 +45,7 @@ class Schedule:
     park_grace_s: float = 0.5
     quantum_s: float = 0.25
     evictions: int = 0
-    _waiting: deque[Entry] = field(default_factory=deque)
+    _waiting: FairQueue[Entry] = field(default_factory=FairQueue)
     _prefill: deque[Entry] = field(default_factory=deque)
     _decode: dict[Entry, None] = field(default_factory=dict)
     _evicted: dict[Entry, None] = field(default_factory=dict)
@@ -87,7 +90,7 @@ class Schedule:
     def arrive(self, entry: Entry, *followers: Entry) -> None:
         """A new sequence asks for a slot; `followers` do once its prompt is computed."""
         entry.state = State.WAITING
-        self._waiting.append(entry)
+        self._waiting.push(entry)
         if followers:
             self._followers[entry] = followers
 
@@ -110,6 +113,10 @@ class Schedule:
                 del self._decode[entry]
                 self._let_go(entry)
         entry.state = State.ENDED
+
+    def crowd(self, account: str) -> list[Entry]:
+        """Who may have to go for `account` where too many wait, the latest first."""
+        return self._waiting.crowd(account)[::-1]
 
     def read(self, entry: Entry) -> None:
         """The reader waits for a token."""
@@ -144,12 +151,14 @@ class Schedule:
         self._prefill.remove(entry)
         self._decode[entry] = None
         entry.state = State.DECODE
+        self._waiting.charge(entry, PROMPT_COST * entry.prompt_tokens)
         for follower in self._followers.pop(entry, ()):
             if follower.state is State.NEW:
                 self.arrive(follower)
 
     def made(self, entry: Entry, now_s: float, *, last: bool) -> None:
         """A token of `entry` was made: its reader takes it at once, or it is held."""
+        self._waiting.charge(entry, TOKEN_COST)
         if entry.reading:
             entry.reading = False
         else:
@@ -197,7 +206,7 @@ class Schedule:
     def _admit(self, now_s: float) -> tuple[Entry, ...]:
         admitted = []
         while self._waiting and self.free:
-            entry = self._waiting.popleft()
+            entry = self._waiting.pop()
             entry.state, entry.seated_s = State.PREFILL, now_s
             self._prefill.append(entry)
             admitted.append(entry)
@@ -216,7 +225,7 @@ class Schedule:
         if entry.state is State.EVICTED:
             del self._evicted[entry]
             entry.state = State.WAITING
-            self._waiting.append(entry)
+            self._waiting.push(entry)
 
     def _let_go(self, entry: Entry) -> None:
         (self._leaving if entry.in_turn else self._released).append(entry)

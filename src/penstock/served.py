@@ -60,6 +60,7 @@ class Served:
             ignore_eos=request.ignore_eos,
             logprobs=request.logprobs,
             n=request.n,
+            caller=request.caller,
         )
 
     def _check_bias(self, request: GenerateRequest) -> None:

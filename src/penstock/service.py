@@ -92,7 +92,7 @@ class Service:
         live = live or Live()
         served = self.resolve(request.model)
         self.check(request)
-        with served.admission.place(request.n) as place, self._alive(live):
+        with served.admission.place(request.n, request.caller.account) as place, self._alive(live):
             prompt = await served.prepare(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
             source = Generation(served.decoder, prompt, new_text, place.arrived)

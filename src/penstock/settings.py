@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_streams: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Open streams, with a slot or without.")
     ] = 1024
+    max_streams_per_client: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Open streams of one client; 0 sets no limit."),
+    ] = 0
     park_grace_s: Annotated[
         float,
         Meta(ge=0, description="Seconds a stream may be parked before others can take its slot."),

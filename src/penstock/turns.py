@@ -21,10 +21,14 @@ class State(Enum):
 class Entry:
     """One sequence as the schedule sees it.
 
+    `account` is who is charged for it, and `weight` how much more than others that one may have.
     `held` counts tokens made and not yet taken; `reading` is true while its reader waits for one.
     Times are in seconds: when its slot was given, and since when it is parked (inf: it is not).
     """
 
+    account: str = ""
+    weight: float = 1.0
+    prompt_tokens: int = 0
     state: State = State.NEW
     held: int = 0
     reading: bool = False

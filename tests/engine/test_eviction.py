@@ -12,7 +12,7 @@ from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
 from penstock.engine.sequence import EngineSequence, Sampled
 from penstock.engine.slots import Copy
-from penstock.requests import Prompt
+from penstock.requests import Caller, Prompt
 from tests.peers import CHUNK, alone, make_engine, make_prompt, sampled, start
 
 
@@ -136,7 +136,9 @@ def test_a_prompt_known_to_its_end_still_computes_its_last_chunk(model: Model) -
 
 def test_scopes_share_nothing(model: Model) -> None:
     ids = make_prompt(3 * CHUNK).token_ids
-    one, other = (Prompt(ids, 2, make_prompt().sampling, 0, True, scope) for scope in "ab")
+    one, other = (
+        Prompt(ids, 2, make_prompt().sampling, 0, True, Caller(scope=scope)) for scope in "ab"
+    )
     engine = make_engine(model, prefix_cache_bytes=1 << 30)
     alone(engine, one)
     sequence = engine.open(other)

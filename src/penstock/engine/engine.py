@@ -58,7 +58,7 @@ class Engine:
     def open_choices(self, prompt: Prompt) -> list[EngineSequence]:
         """A sequence for each choice. Those after the first take over its computed prompt."""
         token_ids = np.array(prompt.token_ids, np.int64)
-        digests = chain(prompt.scope, token_ids, self.prefill_chunk)
+        digests = chain(prompt.caller.scope, token_ids, self.prefill_chunk)
         root = Root(next(self._keys), prompt.n) if prompt.n > 1 else None
         return [
             EngineSequence(next(self._keys), prompt, token_ids, digests, root, choice)
