@@ -20,6 +20,7 @@ LAYERS = {
     "penstock.errors": 0,
     "penstock.settings": 0,
     "penstock.models": 0,
+    "penstock.access": 1,
     "penstock.engine": 1,
     "penstock.protocols": 1,
     "penstock.export": 1,

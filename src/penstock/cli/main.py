@@ -1,4 +1,4 @@
-"""`penstock`: serve, generate, export."""
+"""`penstock`: serve, generate, export, keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from penstock import __version__
 from penstock.cli.export import export
 from penstock.cli.generate import generate
+from penstock.cli.keys import keys
 from penstock.cli.serve import serve
 
 
@@ -19,3 +20,4 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(generate)
 main.add_command(export)
+main.add_command(keys)
