@@ -7,6 +7,7 @@ from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
 from penstock.engine.model import load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
+from penstock.jobs.job import JobBounds
 from penstock.models import parse_model
 from penstock.pipeline import Pace
 from penstock.schedule import Schedule
@@ -49,4 +50,12 @@ def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer
         ),
         limits=Limits(engine.max_len, settings.max_tokens, settings.max_body_bytes),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
+        job_bounds=JobBounds(
+            window=settings.job_window,
+            wall_s=settings.job_wall_s,
+            keep_s=settings.job_keep_s,
+            resume_window_s=settings.resume_window_s,
+            max_jobs=settings.max_jobs,
+            log_bytes=settings.job_log_bytes,
+        ),
     )

@@ -36,6 +36,19 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """How one generation went, in seconds since it was asked for; None where it never came to that.
+
+    `tokens_per_s` is the rate after the first token.
+    """
+
+    queue_s: float | None
+    ttft_s: float | None
+    tokens: int
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of text that is never empty, and the tokens that completed it."""
 
@@ -57,6 +70,7 @@ class Finished:
     through: int
     tokens: tuple[Token, ...] = ()
     cut: bool = False
+    figures: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,7 @@ class Failed:
     """The end of a generation that could not finish. Nothing follows it."""
 
     error: PenstockError
+    figures: Figures | None = None
 
 
 Terminal: TypeAlias = Finished | Failed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import trio
+
 from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
 from penstock.events import Delta, Finished, FinishReason, Token, Usage
@@ -24,6 +26,9 @@ class Generation:
     """Called once the sequence waits for its slot."""
     made: int = 0
     """Tokens taken from the decoder so far."""
+    seated_s: float | None = None
+    first_s: float | None = None
+    """When the slot was given and when the first token came, in Trio's time."""
     _unsent: list[Token] = field(default_factory=list)
 
     async def __call__(self, emit: Emit) -> Finished:
@@ -43,6 +48,8 @@ class Generation:
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
         while True:
             sampled = await sequence.next_token()
+            if not self.made:
+                self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
             self.made += 1
             self._unsent.append(sampled)
             if piece := self.text.push(sampled.token_id):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -25,6 +25,10 @@ from penstock.errors import (
 )
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
+from penstock.jobs.job import JobBounds
+from penstock.jobs.jobs import Jobs
+from penstock.jobs.replay import Reading, Replay
+from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
@@ -67,6 +71,7 @@ class Service:
         admission: Admission,
         limits: Limits,
         pace: Pace,
+        job_bounds: JobBounds,
     ) -> None:
         self.name = name
         self.created = created
@@ -77,7 +82,8 @@ class Service:
         self.limits = limits
         self.pace = pace
         self.metrics = Metrics()
-        self._live: set[Live] = set()
+        self.jobs = Jobs(self, job_bounds, self.metrics)
+        self._live: dict[Live, None] = {}
         self._idle = trio.Event()
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
@@ -88,10 +94,12 @@ class Service:
         return f"<Service {self.name} live={len(self._live)} {self.admission!r} {self.decoder!r}>"
 
     async def run(self) -> None:
-        """Decode for everybody until cancelled."""
+        """Decode for everybody, and run jobs, until cancelled."""
         self._running = True
         try:
-            await self.decoder.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.jobs.run)
+                await self.decoder.run()
         finally:
             self._running = False
 
@@ -105,25 +113,43 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
+        async with self.admit(request, live) as source:
+            with self.accounted(live, source):
+                await pipeline.run(live, source, encoder, sink, pace=self.pace)
+        return live
+
+    async def read(
+        self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Reading
+    ) -> None:
+        """Answer with a job's events behind number `after`. The job outlives this reader."""
+        with self._alive(reading):
+            await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+
+    @asynccontextmanager
+    async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
+        """A generation that has a place and is ready to be called. Raises `PenstockError`."""
         with self.admission.place() as place, self._alive(live):
             prompt = await self._prepare(request)
             text = TextStream(self.tokenizer.vocabulary, request.stop)
-            source = Generation(self.decoder, prompt, text, place.arrived)
-            self.metrics.started.inc()
-            try:
-                await pipeline.run(live, source, encoder, sink, pace=self.pace)
-            finally:
-                self._account(live, source)
-        return live
+            yield Generation(self.decoder, prompt, text, place.arrived)
+
+    @contextmanager
+    def accounted(self, live: Live, source: Generation) -> Iterator[None]:
+        """Count a generation when it starts and, by `live.terminal`, when it ends."""
+        self.metrics.started.inc()
+        try:
+            yield
+        finally:
+            self._account(live, source)
 
     @contextmanager
     def _alive(self, live: Live) -> Iterator[None]:
         """What a drain waits for, and ends if it takes too long."""
-        self._live.add(live)
+        self._live[live] = None
         try:
             yield
         finally:
-            self._live.discard(live)
+            del self._live[live]
             if self.admission.draining and not self._live:
                 self._idle.set()
 

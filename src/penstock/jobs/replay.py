@@ -1,0 +1,50 @@
+"""A log as a source of events, for one reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.errors import PenstockError
+from penstock.events import Delta, Terminal
+from penstock.jobs.store import Log
+from penstock.live import Live
+from penstock.pipeline import Emit
+
+BATCH = 64
+
+
+class Reading(Live):
+    """One reader's way through a log. It ends with the job, or with its connection.
+
+    So a drain stops the job, and the reader then reads of it. `leave` is for the reader itself.
+    """
+
+    def stop(self, error: PenstockError) -> None:
+        """The job says how it ended."""
+
+    def leave(self, error: PenstockError) -> None:
+        """The reader wants no more; that is told where it can be."""
+        super().stop(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Emits the events behind number `after`, and goes on with those that are still being made."""
+
+    log: Log
+    after: int
+
+    async def __call__(self, emit: Emit) -> Terminal:
+        """The job's terminal event. The log must have, or come to have, an event behind `after`."""
+        with self.log.attach() as reader:
+            position = self.after
+            while True:
+                reader.move(position)
+                if not (events := await self.log.read(position, BATCH)):
+                    raise ValueError("no event can be behind this position")
+                for event in events:
+                    if not isinstance(event, Delta):
+                        return event
+                    await emit(event)
+                    position += 1
+                    reader.move(position)
