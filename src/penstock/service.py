@@ -27,7 +27,7 @@ from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
 from penstock.jobs.jobs import Jobs
-from penstock.jobs.replay import Reading, Replay
+from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.metrics import Metrics
@@ -118,9 +118,7 @@ class Service:
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
         return live
 
-    async def read(
-        self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Reading
-    ) -> None:
+    async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
         with self._alive(reading):
             await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)

@@ -14,17 +14,10 @@ BATCH = 64
 
 
 class Reading(Live):
-    """One reader's way through a log. It ends with the job, or with its connection.
-
-    So a drain stops the job, and the reader then reads of it. `leave` is for the reader itself.
-    """
+    """A reader that is told nothing but what the log says: it ends with that, or is cut off."""
 
     def stop(self, error: PenstockError) -> None:
-        """The job says how it ended."""
-
-    def leave(self, error: PenstockError) -> None:
-        """The reader wants no more; that is told where it can be."""
-        super().stop(error)
+        """A drain stops the job as well, and the log will say so."""
 
 
 @dataclass(frozen=True, slots=True)

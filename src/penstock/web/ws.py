@@ -17,7 +17,6 @@ import trio
 from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
 from penstock.jobs.job import ANYONE, Order
-from penstock.jobs.replay import Reading
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
@@ -141,7 +140,7 @@ class Socket:
             return
         encoder = protocol.MessageEncoder(log.job.job_id, log.job.order.model, after)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
-        reading = Reading()
+        reading = Live()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_job, wanted, log, sink, reading)
             await self._service.read(log, after, encoder, sink, reading)
@@ -149,7 +148,7 @@ class Socket:
         self._close_after(reading)
 
     async def _cancel_job(
-        self, wanted: trio.Event, log: Log, sink: SocketSink, reading: Reading
+        self, wanted: trio.Event, log: Log, sink: SocketSink, reading: Live
     ) -> None:
         """A job that has ended cannot be cancelled, but its reader need not hear the rest of it."""
         await wanted.wait()
@@ -157,7 +156,7 @@ class Socket:
         with trio.CancelScope(shield=True):  # the socket may be closing over this very message
             state = await self._service.jobs.cancel(log)
         if isinstance(state.terminal, Finished):
-            reading.leave(_cancelled())
+            reading.stop(_cancelled())
 
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
