@@ -45,7 +45,15 @@ def test_a_kind_has_a_status_that_no_client_retries_by_mistake(kind: Kind) -> No
     assert kind.retryable == (kind.status == 429)
     assert kind.code
     assert kind.type.endswith("_error")
-    assert kind.reason in {"failed", "shutdown", "stalled", "cancelled", "overloaded"}
+    assert kind.reason in {
+        "failed",
+        "shutdown",
+        "stalled",
+        "deadline",
+        "client",
+        "unread",
+        "overloaded",
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)

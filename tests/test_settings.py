@@ -30,12 +30,20 @@ OUTSIDE: dict[str, list[object]] = {
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
     "drain_s": [-0.1, float("nan")],
+    "job_window": [0, (1 << 20) + 1],
+    "job_wall_s": [0, -1, float("nan")],
+    "job_keep_s": [0, -1, float("nan")],
+    "resume_window_s": [1.9, -1, float("nan")],
+    "max_jobs": [0, 10_000_001],
+    "job_log_bytes": [(1 << 20) - 1],
 }
 LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
     "max_choices": 1, "max_streams_per_client": 0, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
+    "job_window": 1, "job_wall_s": 0.001, "job_keep_s": 0.001, "resume_window_s": 2,
+    "max_jobs": 1, "job_log_bytes": 1 << 20,
 }  # fmt: skip
 
 

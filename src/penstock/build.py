@@ -11,6 +11,7 @@ from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
+from penstock.jobs.job import JobBounds
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
@@ -121,4 +122,12 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
         thread,
         limits=Limits(settings.max_choices, settings.max_body_bytes),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
+        job_bounds=JobBounds(
+            window=settings.job_window,
+            wall_s=settings.job_wall_s,
+            keep_s=settings.job_keep_s,
+            resume_window_s=settings.resume_window_s,
+            max_jobs=settings.max_jobs,
+            log_bytes=settings.job_log_bytes,
+        ),
     )

@@ -29,6 +29,8 @@ class Kind:
     retryable: bool = False
     reason: str = "failed"
     """The word under which a generation that ended this way is counted and logged."""
+    cancelled: bool = False
+    """Nobody wanted it any more; `reason` says how that was known."""
 
 
 INVALID_VALUE = Kind("invalid_value", "invalid_request_error", 400)
@@ -40,10 +42,13 @@ JOB_NOT_FOUND = Kind("job_not_found", "invalid_request_error", 404)
 MODEL_NOT_FOUND = Kind("model_not_found", "invalid_request_error", 404)
 METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
 TOO_LARGE = Kind("request_too_large", "invalid_request_error", 413)
+KEY_REUSED = Kind("idempotency_key_reused", "invalid_request_error", 422)
 OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True, reason="overloaded")
 UNAVAILABLE = Kind("unavailable", "overloaded_error", 429, retryable=True, reason="shutdown")
 STALLED = Kind("stalled", "server_error", 500, reason="stalled")
-CANCELLED = Kind("cancelled", "server_error", 500, reason="cancelled")
+CANCELLED = Kind("cancelled", "server_error", 500, reason="client", cancelled=True)
+UNREAD = Kind("unread", "server_error", 500, reason="unread", cancelled=True)
+DEADLINE = Kind("deadline_exceeded", "server_error", 500, reason="deadline")
 INTERNAL = Kind("internal_error", "server_error", 500)
 
 KINDS = (
@@ -56,10 +61,13 @@ KINDS = (
     MODEL_NOT_FOUND,
     METHOD_NOT_ALLOWED,
     TOO_LARGE,
+    KEY_REUSED,
     OVERLOADED,
     UNAVAILABLE,
     STALLED,
     CANCELLED,
+    UNREAD,
+    DEADLINE,
     INTERNAL,
 )
 

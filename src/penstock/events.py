@@ -36,6 +36,19 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """How one generation went, in seconds since it was asked for; None where it never came to that.
+
+    `tokens_per_s` is the rate after the first token.
+    """
+
+    queue_s: float | None
+    ttft_s: float | None
+    tokens: int
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of text that is never empty, and the tokens that completed it."""
 
@@ -73,6 +86,7 @@ class Finished:
     tokens: tuple[Token, ...] = ()
     cut: bool = False
     choice: int = 0
+    figures: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class Failed:
     """The end of a generation that could not finish. Nothing follows it."""
 
     error: PenstockError
+    figures: Figures | None = None
 
 
 Terminal: TypeAlias = Finished | Failed

@@ -24,6 +24,9 @@ class Choice:
     text: TextStream
     made: int = 0
     """Tokens taken from the decoder so far."""
+    seated_s: float | None = None
+    first_s: float | None = None
+    """When the slot was given and when the first token came, in Trio's time."""
     _unsent: list[Token] = field(default_factory=list)
 
     async def decode(self, sequence: TokenSequence, emit: Emit) -> Ended:
@@ -38,6 +41,8 @@ class Choice:
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
         while True:
             sampled = await sequence.next_token()
+            if not self.made:
+                self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
             self.made += 1
             self._unsent.append(sampled)
             if piece := self.text.push(sampled.token_id):
@@ -77,6 +82,16 @@ class Generation:
     def made(self) -> int:
         """Tokens taken from the decoder so far, those of all choices together."""
         return sum(choice.made for choice in self._choices)
+
+    @property
+    def seated_s(self) -> float | None:
+        """When the first slot was given, in Trio's time."""
+        return self._choices[0].seated_s
+
+    @property
+    def first_s(self) -> float | None:
+        """When the first token came, in Trio's time."""
+        return self._choices[0].first_s
 
     async def __call__(self, emit: Emit) -> Finished:
         """Emit text until the last choice has ended.

@@ -6,16 +6,13 @@ Only the cancellation counter has "cancel" in its name or labels: clients look f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
-from penstock.errors import CANCELLED
 from penstock.events import Finished, Terminal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-CancelReason = Literal["disconnect", "client"]
 
 # A `_created` gauge beside each counter doubles the page and says nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has it untyped
@@ -33,6 +30,9 @@ class Metrics:
         self.cancelled = self._counter(
             "requests_cancelled", "Generations that nobody wanted any more.", "reason"
         )
+        self.jobs = self._counter("jobs", "Jobs accepted.")
+        self.replayed = self._counter("jobs_replayed", "Submits that found their job made already.")
+        self.expired = self._counter("jobs_expired", "Jobs forgotten when their time was over.")
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens accepted.")
         self.tokens = self._counter("generated_tokens", "Tokens made and counted in usage.")
 
@@ -48,16 +48,17 @@ class Metrics:
         if isinstance(terminal, Finished):
             self.finished.labels(terminal.finish_reason).inc()
             return terminal.finish_reason
-        if terminal.error.kind is CANCELLED:
-            return self._count_cancelled("client")
-        self.failed.labels(terminal.error.kind.reason).inc()
-        return terminal.error.kind.reason
+        kind = terminal.error.kind
+        if kind.cancelled:
+            return self._count_cancelled(kind.reason)
+        self.failed.labels(kind.reason).inc()
+        return kind.reason
 
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self._registry)
 
-    def _count_cancelled(self, reason: CancelReason) -> str:
+    def _count_cancelled(self, reason: str) -> str:
         self.cancelled.labels(reason).inc()
         return reason
 

@@ -28,7 +28,7 @@ from penstock.live import Live
 log = logging.getLogger(__name__)
 
 Emit: TypeAlias = Callable[[Delta | Ended], Awaitable[None]]
-Source: TypeAlias = Callable[[Emit], Awaitable[Finished]]
+Source: TypeAlias = Callable[[Emit], Awaitable[Terminal]]
 
 
 class Encoder(Protocol):
@@ -88,11 +88,12 @@ async def _produce(live: Live, source: Source, send: trio.MemorySendChannel[Even
     # Not `async with`: its closing checkpoint can replace the error that is being raised.
     with send:
         with live.scope:
-            terminal = await _attempt(source, send.send)
+            terminal = await attempt(source, send.send)
         await send.send(live.end(terminal or live.stopped()))
 
 
-async def _attempt(source: Source, emit: Emit) -> Terminal:
+async def attempt(source: Source, emit: Emit) -> Terminal:
+    """How `source` ended; what it raised is told as a failure."""
     try:
         return await source(emit)
     except PenstockError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,10 @@ from penstock.engine_thread import EngineThread
 from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
+from penstock.jobs.job import JobBounds
+from penstock.jobs.jobs import Jobs
+from penstock.jobs.replay import Replay
+from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
@@ -51,7 +55,13 @@ class Service:
     """
 
     def __init__(
-        self, models: Sequence[Served], thread: EngineThread, *, limits: Limits, pace: Pace
+        self,
+        models: Sequence[Served],
+        thread: EngineThread,
+        *,
+        limits: Limits,
+        pace: Pace,
+        job_bounds: JobBounds,
     ) -> None:
         self.models = {served.name: served for served in models}
         self.default = models[0]
@@ -59,8 +69,9 @@ class Service:
         self.pace = pace
         self.metrics = Metrics()
         self.draining = False
+        self.jobs = Jobs(self, job_bounds, self.metrics)
         self._thread = thread
-        self._live: set[Live] = set()
+        self._live: dict[Live, None] = {}
         self._idle = trio.Event()
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
@@ -71,10 +82,11 @@ class Service:
         return f"<Service {', '.join(self.models)} live={len(self._live)}>"
 
     async def run(self) -> None:
-        """Decode for everybody until cancelled."""
+        """Decode for everybody, and run jobs, until cancelled."""
         self._running = True
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.jobs.run)
                 for served in self.models.values():
                     nursery.start_soon(served.decoder.run)
         finally:
@@ -90,27 +102,43 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
+        async with self.admit(request, live) as source:
+            with self.accounted(live, source):
+                await pipeline.run(live, source, encoder, sink, pace=self.pace)
+        return live
+
+    async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
+        """Answer with a job's events behind number `after`. The job outlives this reader."""
+        with self._alive(reading):
+            await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+
+    @asynccontextmanager
+    async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
+        """A generation that has a place and is ready to be called. Raises `PenstockError`."""
         served = self.resolve(request.model)
         self.check(request)
         with served.admission.place(request.n, request.caller.account) as place, self._alive(live):
             prompt = await served.prepare(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
-            source = Generation(served.decoder, prompt, new_text, place.arrived)
-            self.metrics.started.inc()
-            try:
-                await pipeline.run(live, source, encoder, sink, pace=self.pace)
-            finally:
-                self._account(live, source)
-        return live
+            yield Generation(served.decoder, prompt, new_text, place.arrived)
+
+    @contextmanager
+    def accounted(self, live: Live, source: Generation) -> Iterator[None]:
+        """Count a generation when it starts and, by `live.terminal`, when it ends."""
+        self.metrics.started.inc()
+        try:
+            yield
+        finally:
+            self._account(live, source)
 
     @contextmanager
     def _alive(self, live: Live) -> Iterator[None]:
         """What a drain waits for, and ends if it takes too long."""
-        self._live.add(live)
+        self._live[live] = None
         try:
             yield
         finally:
-            self._live.discard(live)
+            del self._live[live]
             if self.draining and not self._live:
                 self._idle.set()
 

@@ -85,6 +85,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[
         int, Meta(ge=1024, description="Largest request body accepted, in bytes.")
     ] = 2 << 20
+    job_window: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="Events a job makes ahead of its furthest reader.")
+    ] = 256
+    job_wall_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a job may take, all waiting included.")
+    ] = 3600.0
+    job_keep_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a job is kept once it has ended, unread.")
+    ] = 600.0
+    resume_window_s: Annotated[
+        float,
+        Meta(ge=2, description="Seconds that /chat/stream and resumable sockets may be unread."),
+    ] = 30.0
+    max_jobs: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Jobs kept at once, ended ones included.")
+    ] = 10_000
+    job_log_bytes: Annotated[
+        int, Meta(ge=1 << 20, description="Memory reserved for the events of jobs, in bytes.")
+    ] = 256 << 20
     heartbeat_s: Annotated[
         float, Meta(gt=0, description="Seconds of silence after which a stream shows life.")
     ] = 15.0

@@ -83,7 +83,7 @@ def test_null_is_absent_and_unknown_fields_are_ignored() -> None:
         ('{"type":"cancel"}', Cancel()),
         ('{"type":"cancel","job_id":1}', Cancel()),
         ('{"type":"resume","job_id":"job_1"}', Resume("job_1", 0)),
-        ('{"type":"resume","job_id":"job_1","after":17,"credits":5}', Resume("job_1", 17)),
+        ('{"type":"resume","job_id":"job_1","after":17,"credits":5}', Resume("job_1", 17, 5)),
     ],
 )
 def test_the_other_messages(text: str, message: websocket.ClientMessage) -> None:
@@ -151,7 +151,6 @@ def test_a_malformed_message_gives_a_reason_that_fits_a_close_frame(text: str) -
         ({"prompt": "x", "n": 2}, "n"),
         ({"prompt": "x", "credits": -1}, "credits"),
         ({"prompt": "x", "credits": 2**63}, "credits"),
-        ({"prompt": "x", "resumable": True}, "resumable"),
         ({"prompt": "x", "min_p": 2}, "min_p"),
         ({"prompt": "x", "logit_bias": {"-1": 5}}, "logit_bias"),
         ({"prompt": "x", "logprobs": True}, "logprobs"),

@@ -79,7 +79,6 @@ async def test_start_while_running_closes_4409_and_cancels(server: Server) -> No
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"resumable": True}, "resumable", "unsupported_parameter"),
         ({"prompt": ""}, "prompt", "invalid_value"),
         ({"prompt": None}, "prompt", "invalid_value"),
         ({"prompt": None, "messages": []}, "messages", "invalid_value"),

@@ -55,6 +55,7 @@ BOUNDS: Mapping[str, Bounds] = {
     "logprobs": Bounds(0, 20),
     "top_logprobs": Bounds(0, 20),
     "credits": Bounds(0, 2**53),
+    "window": Bounds(1, 2**53),
 }
 """Kept apart from the types: a wrong type is a malformed message, a wrong value is refused, and
 the WebSocket protocol closes for the former only."""

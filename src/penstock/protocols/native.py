@@ -1,11 +1,13 @@
 """GET /chat/stream: one question in the query, one answer as EventSource likes it.
 
-`id: <name>:<n>` on each event lets a reconnecting EventSource say where it was. The end is an
-event named `done`, errors included: `error` is a name that EventSource keeps for itself.
+`id: <job>:<n>` on each event lets a reconnecting EventSource say which job it was reading, and how
+far. The end is an event named `done`, errors included: `error` is a name that EventSource keeps for
+itself.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from json import dumps
 from typing import Any
@@ -23,6 +25,8 @@ from penstock.requests import GenerateRequest, Message, Sampling
 
 RETRY_MS = 1000
 MAX_FIELDS = 32
+
+_PLACE = re.compile(rb"(job_[0-9a-f]{1,64}):([0-9]{1,18})")
 
 
 class Query(msgspec.Struct):
@@ -45,12 +49,19 @@ def parse_query(query: bytes) -> GenerateRequest:
     )
 
 
-class ChatStreamEncoder:
-    """Events named token and done, numbered from 1."""
+def parse_place(header: bytes) -> tuple[str, int] | None:
+    """The job and the number in a Last-Event-ID of ours; None if it is not one."""
+    match = _PLACE.fullmatch(header)
+    return (match[1].decode("ascii"), int(match[2])) if match else None
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._numbers = count(1)
+
+class ChatStreamEncoder:
+    """Events named token and done, behind number `after`."""
+
+    def __init__(self, job_id: str, after: int = 0) -> None:
+        self._job_id = job_id
+        self._numbers = count(after + 1)
+        self._retry_ms: int | None = RETRY_MS
 
     def encode(self, event: Event) -> bytes:
         match event:
@@ -69,9 +80,9 @@ class ChatStreamEncoder:
         return sse.KEEP_ALIVE_LINE
 
     def _event(self, name: str, payload: str) -> bytes:
-        number = next(self._numbers)
-        retry_ms = RETRY_MS if number == 1 else None
-        return sse.event(name, payload, event_id=f"{self._name}:{number}", retry_ms=retry_ms)
+        retry_ms, self._retry_ms = self._retry_ms, None
+        event_id = f"{self._job_id}:{next(self._numbers)}"
+        return sse.event(name, payload, event_id=event_id, retry_ms=retry_ms)
 
 
 def _fields(query: bytes) -> dict[str, str]:

@@ -13,12 +13,13 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from penstock.errors import CANCELLED, PenstockError, invalid, unsupported
+from penstock.errors import PenstockError, invalid
 from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols.body import explain
 from penstock.protocols.common import (
     ChatMessage,
     SamplingBody,
+    check_bounds,
     parse_messages,
     parse_prompt,
     parse_sampling,
@@ -60,8 +61,6 @@ class Start(SamplingBody, tag="start", tag_field="type"):
 
     def request(self) -> GenerateRequest:
         """What to generate. Raises `PenstockError`."""
-        if self.resumable:
-            raise unsupported("resumable", "resumable is not supported by this server yet")
         # A 0 would ask /v1/completions for them, too.
         logprobs = self.logprobs is not None and self.logprobs is not False
         refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs), n=(self.n or 1) > 1)
@@ -74,8 +73,15 @@ class Start(SamplingBody, tag="start", tag_field="type"):
 
 
 class Resume(msgspec.Struct, tag="resume", tag_field="type"):
+    """Read a job from behind number `after` on. Null credits are without limit."""
+
     job_id: str
-    after: Annotated[int, Meta(ge=0)] = 0
+    after: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    credits: int | None = None
+
+    def check(self) -> None:
+        """Raises `PenstockError`."""
+        check_bounds(self)
 
 
 class Pull(msgspec.Struct, tag="pull", tag_field="type"):
@@ -102,16 +108,17 @@ def parse(text: str) -> ClientMessage:
 
 
 class MessageEncoder:
-    """Events to server messages. `seq` counts tokens from 1; the terminal has the next number."""
+    """Events to server messages. `seq` counts on from `after`; the terminal has the last number."""
 
-    def __init__(self, job_id: str, model: str) -> None:
+    def __init__(self, job_id: str, model: str, after: int = 0) -> None:
         self._job_id = job_id
         self._model = model
-        self._numbers = count(1)
+        self._after = after
+        self._numbers = count(after + 1)
 
     def started(self) -> bytes:
-        told = {"type": "started", "job_id": self._job_id, "model": self._model, "after": 0}
-        return _dump(told)
+        told = {"job_id": self._job_id, "model": self._model, "after": self._after}
+        return _dump({"type": "started", **told})
 
     def encode(self, event: Event) -> bytes:
         number = next(self._numbers)
@@ -123,7 +130,7 @@ class MessageEncoder:
             case Finished(reason, usage):
                 told = {"finish_reason": reason, "usage": render_usage(usage)}
                 return self._terminal("complete", number, told)
-            case Failed(error) if error.kind is CANCELLED:
+            case Failed(error) if error.kind.cancelled:
                 return self._terminal("cancelled", number, {})
             case Failed(error):
                 return self._terminal("error", number, {"error": render_error(error)})

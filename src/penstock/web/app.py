@@ -9,7 +9,7 @@ import trio
 
 from penstock.errors import NOT_FOUND, PenstockError
 from penstock.service import Service
-from penstock.web import native, openai, ws
+from penstock.web import jobs, native, openai, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
 
@@ -17,6 +17,7 @@ ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
     "/v1/completions": ("POST", openai.completions),
     "/chat/stream": ("GET", native.chat_stream),
+    "/v1/stream": ("GET", jobs.stream),
 }
 SOCKET_PATH = "/v1/ws"
 
@@ -27,6 +28,7 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._ops = make_ops(service)
+        jobs.add_jobs(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

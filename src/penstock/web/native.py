@@ -1,22 +1,50 @@
-"""GET /chat/stream."""
+"""GET /chat/stream: a job that is read at once, and again by whoever knows the id of an event."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from penstock.protocols.native import ChatStreamEncoder, parse_query
+from penstock.errors import PenstockError
+from penstock.jobs.job import ANYONE, Order
+from penstock.protocols.native import ChatStreamEncoder, parse_place, parse_query
+from penstock.requests import GenerateRequest
 from penstock.service import Service
 from penstock.web.exchange import Exchange, while_connected
-from penstock.web.stream import StreamSink
+from penstock.web.jobs import read_log
 
 
 async def chat_stream(service: Service, exchange: Exchange) -> None:
-    if exchange.header(b"last-event-id"):
-        # EventSource reconnects after every end. 204 is the one polite way to make it stop; without
-        # it the prompt would run again every second for ever.
-        await exchange.respond(204, (), b"")
+    if told := exchange.header(b"last-event-id"):
+        await _resume(service, exchange, told)
         return
     request = parse_query(exchange.scope["query_string"])
-    encoder = ChatStreamEncoder(f"job_{exchange.number}")
-    sink = StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, request, encoder, sink))
+    await while_connected(exchange, partial(_ask, service, exchange, request))
+
+
+async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -> None:
+    window_s = service.jobs.bounds.resume_window_s
+    order = Order(
+        request=request,
+        model=service.resolve(request.model).name,
+        keep_s=window_s,
+        unread_s=window_s,
+        listed=False,
+    )
+    log = (await service.jobs.submit(order)).log
+    encoder = ChatStreamEncoder(log.job.job_id)
+    await read_log(service, exchange, log, 0, encoder)
+
+
+async def _resume(service: Service, exchange: Exchange, told: bytes) -> None:
+    """EventSource reconnects after every end, and would run the prompt again each second.
+
+    204 is the one polite way to make it stop, also where the job is not known any more.
+    """
+    try:
+        job_id, after = parse_place(told) or ("", 0)
+        log = await service.jobs.find(ANYONE, job_id)
+    except PenstockError:
+        await exchange.respond(204, (), b"")
+        return
+    encoder = ChatStreamEncoder(job_id, after)
+    await while_connected(exchange, partial(read_log, service, exchange, log, after, encoder))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from quart import Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
 from penstock.errors import (
     METHOD_NOT_ALLOWED,
     MODEL_NOT_FOUND,
     NOT_FOUND,
+    TOO_LARGE,
     PenstockError,
     internal,
     invalid,
@@ -28,10 +35,11 @@ def make_ops(service: Service) -> QuartTrio:
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
     app.config["RESPONSE_TIMEOUT"] = None
+    app.config["MAX_CONTENT_LENGTH"] = service.limits.max_body_bytes
     _add_models(app, service)
     _add_health(app, service)
     app.after_request(_name)
-    app.register_error_handler(PenstockError, _render)
+    app.register_error_handler(PenstockError, partial(_refuse, service))
     app.register_error_handler(HTTPException, _render_http)
     app.register_error_handler(Exception, _render_internal)
     return app
@@ -79,8 +87,16 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(dump(value), status, content_type="application/json")
 
 
+def _refuse(service: Service, error: PenstockError) -> Response:
+    service.metrics.refused.labels(error.kind.code).inc()
+    return _render(error)
+
+
 def _render(error: PenstockError) -> Response:
-    return Response(dump_error(error), error.kind.status, content_type="application/json")
+    response = Response(dump_error(error), error.kind.status, content_type="application/json")
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def _render_http(error: HTTPException) -> Response:
@@ -90,6 +106,8 @@ def _render_http(error: HTTPException) -> Response:
         response = _render(PenstockError(METHOD_NOT_ALLOWED, "this path does not take this method"))
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
         return response
+    if isinstance(error, RequestEntityTooLarge):
+        return _render(PenstockError(TOO_LARGE, "the body is too large; send less"))
     return _render(invalid("request", "the request cannot be understood"))
 
 

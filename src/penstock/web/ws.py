@@ -1,16 +1,23 @@
-"""GET /v1/ws: generations over a WebSocket, one at a time, at the pace of the client's credits."""
+"""GET /v1/ws: generations over a WebSocket, one at a time, at the pace of the client's credits.
+
+A plain one ends with its socket. A resumable one is a job: the socket reads its log, and another
+may go on reading it.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
-from penstock.errors import CANCELLED, JOB_NOT_FOUND, STALLED, UNAVAILABLE, PenstockError, invalid
-from penstock.events import Delta, Event, Failed
+from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
+from penstock.events import Failed, Finished
+from penstock.jobs.job import ANYONE, Order
+from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
@@ -18,36 +25,15 @@ from penstock.requests import GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
 from penstock.web.exchange import JSON, Receive, Send
+from penstock.web.socket_sink import SocketSink, send_text
 
 FIRST_MESSAGE_S = 30.0
 CLOSE_S = 1.0
 """How long a close frame may take; the connection of a peer that does not read is cut."""
 
 
-class SocketSink:
-    """A pipeline's messages on the socket. Tokens wait for credits, all else goes at once."""
-
-    def __init__(
-        self, send: Send, opening: bytes, allowed: Credits, done: Callable[[], None]
-    ) -> None:
-        self._send = send
-        self._opening = opening
-        self._credits = allowed
-        self._done = done
-
-    async def open(self) -> None:
-        await send_text(self._send, self._opening)
-
-    async def write(self, data: bytes, event: Event | None) -> None:
-        if not isinstance(event, Delta):
-            # Before the terminal is out, so that a client may start again as soon as it reads it.
-            self._done()
-        elif not await self._credits.take():
-            return
-        await send_text(self._send, data)
-
-    def release(self) -> None:
-        self._credits.release()
+Find: TypeAlias = Callable[[], Awaitable[tuple[Log, int]]]
+"""Gives a job, and the number behind which to read."""
 
 
 class Socket:
@@ -59,7 +45,8 @@ class Socket:
         self._send = send
         self._reading = trio.CancelScope()
         self._close_code: int | None = None
-        self._live: Live | None = None
+        self._cancel: Callable[[], None] | None = None
+        """Ends what is running; None when nothing is."""
         self._credits = Credits(None)
 
     def close(self, code: int = protocol.GOING_AWAY) -> None:
@@ -95,27 +82,81 @@ class Socket:
     async def _handle(self, text: str, spawn: Callable[..., None]) -> None:
         """Act on one message. Nothing is spawned for a peer that floods us and does not read."""
         try:
-            self._act(protocol.parse(text), spawn)
+            await self._act(protocol.parse(text), spawn)
         except protocol.ProtocolError:
             self.close(protocol.MALFORMED)
         except PenstockError as error:
             await self._refuse(error)
 
-    def _act(self, message: protocol.ClientMessage, spawn: Callable[..., None]) -> None:
+    async def _act(self, message: protocol.ClientMessage, spawn: Callable[..., None]) -> None:
         match message:
-            case protocol.Start() | protocol.Resume() if self._live is not None:
+            case protocol.Start() | protocol.Resume() if self._cancel is not None:
+                self._cancel()
                 self.close(protocol.BUSY)
+            case protocol.Start(resumable=True):
+                request = message.request()
+                model = self._service.resolve(request.model).name
+                self._read_job(partial(self._submit, request, model), message.credits, spawn)
             case protocol.Start():
                 request = message.request()
                 model = self._service.resolve(request.model).name
-                self._live, self._credits = Live(), Credits(message.credits)
-                spawn(self._generate, request, model, self._live, self._credits)
+                live, self._credits = Live(), Credits(message.credits)
+                self._cancel = partial(live.stop, _cancelled())
+                spawn(self._generate, request, model, live, self._credits)
             case protocol.Resume():
-                raise PenstockError(JOB_NOT_FOUND, "this server keeps no generations to resume")
+                message.check()
+                log, after = await self._find(message)
+                self._read_job(partial(_found, log, after), message.credits, spawn)
             case protocol.Pull(n):
                 self._credits.add(n)
-            case protocol.Cancel() if self._live is not None:
-                self._live.stop(PenstockError(CANCELLED, "cancelled by the client"))
+            case protocol.Cancel() if self._cancel is not None:
+                self._cancel()
+
+    def _read_job(self, find: Find, count: int | None, spawn: Callable[..., None]) -> None:
+        wanted = trio.Event()
+        self._cancel, self._credits = wanted.set, Credits(count)
+        spawn(self._follow, find, self._credits, wanted)
+
+    async def _submit(self, request: GenerateRequest, model: str) -> tuple[Log, int]:
+        window_s = self._service.jobs.bounds.resume_window_s
+        order = Order(
+            request=request, model=model, keep_s=window_s, unread_s=window_s, listed=False
+        )
+        return (await self._service.jobs.submit(order)).log, 0
+
+    async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
+        """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
+        log = await self._service.jobs.find(ANYONE, message.job_id)
+        state = await log.state()
+        return log, min(message.after, state.last_id - (state.terminal is not None))
+
+    async def _follow(self, find: Find, allowed: Credits, wanted: trio.Event) -> None:
+        """Read a job for the client; `wanted` is set when it wants to cancel it."""
+        try:
+            log, after = await find()
+        except PenstockError as error:
+            await self._refuse(error)
+            self._done()
+            return
+        encoder = protocol.MessageEncoder(log.job.job_id, log.job.order.model, after)
+        sink = SocketSink(self._send, encoder.started(), allowed, self._done)
+        reading = Live()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_job, wanted, log, sink, reading)
+            await self._service.read(log, after, encoder, sink, reading)
+            nursery.cancel_scope.cancel()
+        self._close_after(reading)
+
+    async def _cancel_job(
+        self, wanted: trio.Event, log: Log, sink: SocketSink, reading: Live
+    ) -> None:
+        """A job that has ended cannot be cancelled, but its reader need not hear the rest of it."""
+        await wanted.wait()
+        sink.release()
+        with trio.CancelScope(shield=True):  # the socket may be closing over this very message
+            state = await self._service.jobs.cancel(log)
+        if isinstance(state.terminal, Finished):
+            reading.stop(_cancelled())
 
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
@@ -137,7 +178,7 @@ class Socket:
             self.close(protocol.READER_STALLED)
 
     def _done(self) -> None:
-        self._live = None
+        self._cancel = None
 
     def _close_after(self, live: Live) -> None:
         if isinstance(live.terminal, Failed):
@@ -145,6 +186,14 @@ class Socket:
                 self.close(protocol.READER_STALLED)
             elif live.terminal.error.kind is UNAVAILABLE:
                 self.close(protocol.GOING_AWAY)
+
+
+def _cancelled() -> PenstockError:
+    return PenstockError(CANCELLED, "cancelled by the client")
+
+
+async def _found(log: Log, after: int) -> tuple[Log, int]:
+    return log, after
 
 
 async def serve(service: Service, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -173,7 +222,3 @@ async def deny(send: Send, error: PenstockError) -> None:
     status = error.kind.status
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
-
-
-async def send_text(send: Send, data: bytes) -> None:
-    await send({"type": "websocket.send", "text": data.decode(), "bytes": None})

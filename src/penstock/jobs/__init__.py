@@ -1,0 +1,1 @@
+"""Generations with a name: their logs, who runs them, who reads them."""

@@ -1,0 +1,176 @@
+"""Jobs: submitted once, run whether or not anybody reads, read by many, kept for a while."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import trio
+
+from penstock.errors import (
+    CANCELLED,
+    JOB_NOT_FOUND,
+    KEY_REUSED,
+    UNAVAILABLE,
+    PenstockError,
+    invalid,
+)
+from penstock.jobs.job import Job, JobBounds, JobState, Order
+from penstock.jobs.memory import MemoryStore
+from penstock.jobs.runner import Host, write
+from penstock.jobs.store import Log, Store
+from penstock.live import Live
+from penstock.metrics import Metrics
+from penstock.requests import SEED_LIMIT, GenerateRequest
+
+log = logging.getLogger(__name__)
+
+RECORD_BYTES = 512
+"""Reserved for each token of a log; 290 were measured for one of a few characters."""
+
+
+def new_job_id() -> str:
+    """Whoever knows it may read the job, so nobody can guess it."""
+    return f"job_{secrets.token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job's log. `replayed` where an earlier submit with the same key has made it."""
+
+    log: Log
+    replayed: bool = False
+
+
+class Jobs:
+    """All jobs of one service."""
+
+    def __init__(
+        self,
+        host: Host,
+        bounds: JobBounds,
+        metrics: Metrics,
+        make_id: Callable[[], str] = new_job_id,
+    ) -> None:
+        self.bounds = bounds
+        self.store: Store = MemoryStore(bounds, metrics.expired.inc)
+        self._host = host
+        self._metrics = metrics
+        self._make_id = make_id
+        self._nursery: trio.Nursery | None = None
+        self._opened = trio.Event()
+        self._locks: dict[tuple[str, str], trio.Lock] = {}
+        metrics.watch("jobs_kept", "Jobs known.", lambda: self.store.held().jobs)
+        metrics.watch("jobs_running", "Jobs without an end.", lambda: self.store.held().running)
+        metrics.watch("job_readers", "Readers of jobs.", lambda: self.store.held().readers)
+        metrics.watch("job_log_bytes", "Reserved for logs.", lambda: self.store.held().log_bytes)
+
+    async def run(self) -> None:
+        """Run what is submitted, until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._opened.set()
+                await self.store.run()
+        finally:
+            self._nursery = None
+
+    async def submit(self, order: Order) -> Submitted:
+        """Make a job, or find the one that this order's key stands for.
+
+        Submits with one key go one after another. Raises `PenstockError` for what is refused.
+        """
+        if order.key is None:
+            return Submitted(await self._start(order))
+        async with self._turn(order.owner, order.key):
+            known = await self.store.find_key(order.owner, order.key)
+            if known is None:
+                return Submitted(await self._start(order))
+        if known.job.order.digest != order.digest:
+            raise PenstockError(
+                KEY_REUSED,
+                "this Idempotency-Key was used with another body; take a new one",
+                param="Idempotency-Key",
+            )
+        self._metrics.replayed.inc()
+        return Submitted(known, replayed=True)
+
+    async def find(self, owner: str, job_id: str) -> Log:
+        """The log of a job of `owner`. Raises `PenstockError`."""
+        found = await self.store.find(job_id)
+        if found is None or found.job.order.owner != owner:
+            raise PenstockError(JOB_NOT_FOUND, "no such job here; it may have been forgotten")
+        return found
+
+    async def listed(self, owner: str, limit: int) -> Sequence[Log]:
+        """The newest jobs of `owner`."""
+        return await self.store.listed(owner, limit)
+
+    async def cancel(self, job: Log) -> JobState:
+        """End a job; nothing where it has ended."""
+        await job.refuse(PenstockError(CANCELLED, "cancelled by the client"))
+        await job.wait_end()
+        return await job.state()
+
+    async def acknowledge(self, job: Log, event_id: int) -> JobState:
+        """Events up to `event_id` have arrived. Raises `PenstockError`."""
+        if event_id > (await job.state()).last_id:
+            raise invalid("id", "id is beyond the last event; acknowledge what has arrived")
+        await job.acknowledge(event_id)
+        return await job.state()
+
+    async def delete(self, job: Log) -> None:
+        """End a job and forget it."""
+        await self.cancel(job)
+        await self.store.delete(job.job.job_id)
+
+    async def _start(self, order: Order) -> Log:
+        await self._opened.wait()
+        if self._nursery is None:
+            raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
+        started: Log = await self._nursery.start(self._run, _with_seed(order))
+        return started
+
+    async def _run(self, order: Order, *, task_status: trio.TaskStatus[Log]) -> None:
+        """One job's task. What is refused before it has begun is raised to the submitter."""
+        live, begun = Live(), False
+        try:
+            async with self._host.admit(order.request, live) as source:
+                reserved = _log_bytes(order.request, source.prompt.max_tokens)
+                job = Job(self._make_id(), order, reserved)
+                made = await self.store.create(job)
+                begun = True
+                task_status.started(made)
+                if made.job.job_id == job.job_id:
+                    self._metrics.jobs.inc()
+                    with self._host.accounted(live, source):
+                        await write(made, live, source, wall_s=self.bounds.wall_s)
+        except Exception:
+            if not begun:
+                raise
+            log.exception("a job failed")
+
+    @asynccontextmanager
+    async def _turn(self, owner: str, key: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault((owner, key), trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and self._locks.get((owner, key)) is lock:
+                del self._locks[owner, key]
+
+
+def _with_seed(order: Order) -> Order:
+    """Whoever goes on with it draws as the first would have."""
+    sampling = order.request.sampling
+    if sampling.seed is None:
+        sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
+    return replace(order, request=replace(order.request, sampling=sampling))
+
+
+def _log_bytes(request: GenerateRequest, max_tokens: int) -> int:
+    """One record a token and one for the end, and the prompt at four bytes a character."""
+    return (max_tokens + 1) * RECORD_BYTES + 4 * request.characters

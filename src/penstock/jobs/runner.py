@@ -1,0 +1,71 @@
+"""Runs one job: a generation whose events go into a log, until somebody or something ends it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from penstock import pipeline
+from penstock.errors import DEADLINE, PenstockError
+from penstock.events import Failed, Figures, Terminal
+from penstock.generation import Generation
+from penstock.jobs.store import Log
+from penstock.live import Live
+from penstock.requests import GenerateRequest
+
+
+class Host(Protocol):
+    """What runs generations."""
+
+    def admit(
+        self, request: GenerateRequest, live: Live
+    ) -> AbstractAsyncContextManager[Generation]: ...
+
+    def accounted(self, live: Live, source: Generation) -> AbstractContextManager[None]: ...
+
+
+async def write(log: Log, live: Live, source: Generation, *, wall_s: float) -> None:
+    """Run `source` into `log`, which has its terminal event when this returns.
+
+    An end that was computed waits for room in the log like any event; one that was forced does not.
+    """
+    asked_s = trio.current_time()
+    epoch = await log.claim()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_obey, log, live)
+        with trio.move_on_after(wall_s) as wall, live.scope:
+            terminal = live.end(await pipeline.attempt(source, partial(log.append, epoch)))
+            told = _with_figures(terminal, source, asked_s)
+            await log.append(epoch, told, urgent=isinstance(terminal, Failed))
+            live.told = True
+        if not live.told:
+            if wall.cancelled_caught:
+                live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
+            live.told = True
+            told = _with_figures(live.end(live.stopped()), source, asked_s)
+            await log.append(epoch, told, urgent=True)
+        nursery.cancel_scope.cancel()
+
+
+async def _obey(log: Log, live: Live) -> None:
+    live.stop(await log.refused())
+
+
+def _with_figures(terminal: Terminal, source: Generation, asked_s: float) -> Terminal:
+    return replace(terminal, figures=_figures(source, asked_s, trio.current_time()))
+
+
+def _figures(source: Generation, asked_s: float, now_s: float) -> Figures:
+    if source.first_s is None or source.seated_s is None:
+        return Figures(None, None, source.made, None)
+    decoding_s = now_s - source.first_s
+    return Figures(
+        queue_s=source.seated_s - asked_s,
+        ttft_s=source.first_s - asked_s,
+        tokens=source.made,
+        tokens_per_s=(source.made - 1) / decoding_s if decoding_s else None,
+    )

@@ -1,0 +1,102 @@
+"""Where jobs and their events are kept, as the rest of this room sees it.
+
+A log is written by one process and read by many, each at its own pace. Whoever claims it gets an
+epoch, and only the newest epoch can write: a writer that was paused and taken over from cannot put
+anything behind what its successor wrote. Where readers and acknowledgements are flows back to the
+writer, who waits in `append` for room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstock.errors import PenstockError
+from penstock.events import Event
+from penstock.jobs.job import Job, JobState
+
+
+class LeaseLostError(Exception):
+    """Somebody else writes this log now, or it is complete."""
+
+
+class Reader(Protocol):
+    """One who reads a log, and where they are."""
+
+    def move(self, position: int) -> None:
+        """Everything up to `position` was taken."""
+
+
+class Log(Protocol):
+    """The events of one job, numbered from 1 without gaps. The last one is terminal."""
+
+    job: Job
+
+    async def claim(self) -> int:
+        """Become its writer. The epoch is greater than that of every writer before."""
+
+    async def append(self, epoch: int, event: Event, *, urgent: bool = False) -> None:
+        """Write the next event as soon as there is room for it, or at once where it is `urgent`.
+
+        Error handling: raises `LeaseLostError`. Cancelling means that nothing was written.
+        """
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """At most `limit` events behind number `after`, once there is one; none at the end."""
+
+    def attach(self) -> AbstractContextManager[Reader]:
+        """Be counted as a reader within the block."""
+
+    async def acknowledge(self, event_id: int) -> None:
+        """Events up to this one have arrived. Never goes back."""
+
+    async def state(self) -> JobState: ...
+
+    async def text(self) -> str:
+        """All text so far."""
+
+    async def refuse(self, error: PenstockError) -> None:
+        """Ask the writer to end the job with `error`; nothing where it has ended."""
+
+    async def refused(self) -> PenstockError:
+        """Wait until nobody wants this job: somebody said so, or nobody read it for `unread_s`."""
+
+    async def wait_end(self) -> None:
+        """Return once the terminal event is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a store holds now: jobs, those that have not ended, their readers, bytes reserved."""
+
+    jobs: int
+    running: int
+    readers: int
+    log_bytes: int
+
+
+class Store(Protocol):
+    """All jobs of one server, or of several that share it."""
+
+    async def run(self) -> None:
+        """Forget what nobody has asked for long enough. Runs until cancelled."""
+
+    async def create(self, job: Job) -> Log:
+        """Keep a new job, and give the log that its owner's key stands for now.
+
+        That may be another's, made a moment before. Raises `PenstockError` beyond the bounds.
+        """
+
+    async def find(self, job_id: str) -> Log | None: ...
+
+    async def find_key(self, owner: str, key: str) -> Log | None: ...
+
+    async def listed(self, owner: str, limit: int) -> Sequence[Log]:
+        """The newest jobs of `owner`, the newest first."""
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job that has ended. Those who read it now may go on to its end."""
+
+    def held(self) -> Held: ...

@@ -1,0 +1,56 @@
+"""Stores to test, and what goes into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import TypeAlias
+
+from penstock.errors import CANCELLED, PenstockError
+from penstock.events import Delta, Event, Failed, Finished, Token, Usage
+from penstock.jobs.job import Job, JobBounds, Order
+from penstock.jobs.memory import MemoryStore
+from penstock.jobs.store import Store
+from penstock.requests import GenerateRequest
+
+BOUNDS = JobBounds(window=4, wall_s=60, keep_s=10, resume_window_s=5, max_jobs=5, log_bytes=10_000)
+MakeStore: TypeAlias = Callable[[JobBounds], Store]
+STORES: dict[str, MakeStore] = {"memory": MemoryStore}
+"""Each implementation; the tests in `test_store` are what it must do."""
+
+DONE = Finished("stop", Usage(3, 3), 3)
+CANCEL = PenstockError(CANCELLED, "cancelled by the client")
+GONE = Failed(CANCEL)
+
+
+def delta(number: int) -> Delta:
+    """With a token that has no text of its own."""
+    return Delta(f" {number}", (Token(100 + number), Token(200 + number)), 2 * number)
+
+
+def deltas(*numbers: int) -> list[Event]:
+    return [delta(number) for number in numbers]
+
+
+def job(
+    name: str = "a",
+    *,
+    owner: str = "",
+    key: str | None = None,
+    window: int | None = None,
+    unread_s: float = inf,
+    keep_s: float = 10,
+    reserved: int = 100,
+    listed: bool = True,
+) -> Job:
+    order = Order(
+        request=GenerateRequest(prompt="x"),
+        model="default",
+        keep_s=keep_s,
+        window=window,
+        unread_s=unread_s,
+        owner=owner,
+        key=key,
+        listed=listed,
+    )
+    return Job(f"job_{name}", order, reserved)
