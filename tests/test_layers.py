@@ -30,6 +30,7 @@ LAYERS = {
     "penstock.engine_thread": 2,
     "penstock.reader": 2,
     "penstock.decoder": 2,
+    "penstock.flow": 2,
     "penstock.live": 2,
     "penstock.pipeline": 2,
     "penstock.generation": 2,

@@ -45,6 +45,9 @@ class Decoder:
         self._readers: dict[Entry, TokenSequence] = {}
         self._opened: dict[Entry, EngineSequence] = {}
         self._interrupt = Interrupt()
+        self._left_s: dict[Entry, float] = {}
+        self.observe_release: Callable[[float], None] = lambda seconds: None
+        """Told how long it took from a reader's leaving to its slot being free."""
         self.resting = False
         """True while nobody wants a token."""
         self.suspect = False
@@ -133,6 +136,8 @@ class Decoder:
     def _leave(self, entry: Entry) -> None:
         if self._readers.pop(entry, None) is None:
             return
+        if entry.state in (State.PREFILL, State.DECODE):
+            self._left_s[entry] = trio.current_time()
         if entry.state is State.PREFILL and entry.in_turn:
             self._interrupt.now()
         self.schedule.leave(entry)
@@ -152,6 +157,8 @@ class Decoder:
     def _forget_released(self) -> None:
         for entry in self.schedule.take_released():
             self.engine.close(self._opened.pop(entry))
+            if (left_s := self._left_s.pop(entry, None)) is not None:
+                self.observe_release(trio.current_time() - left_s)
 
     def _perform(self, turn: Turn) -> Results:
         """One turn on the engine's thread: what came of it for each of its entries."""

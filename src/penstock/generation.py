@@ -76,12 +76,18 @@ class Generation:
         self.prompt = prompt
         self._decoder = decoder
         self._queued = queued
+        self._sequences: list[TokenSequence] = []
         self._choices = [Choice(number, new_text()) for number in range(prompt.n)]
 
     @property
     def made(self) -> int:
         """Tokens taken from the decoder so far, those of all choices together."""
         return sum(choice.made for choice in self._choices)
+
+    @property
+    def computed(self) -> int:
+        """Tokens that the model has made for this, wanted or not."""
+        return sum(sequence.computed for sequence in self._sequences)
 
     @property
     def seated_s(self) -> float | None:
@@ -99,6 +105,7 @@ class Generation:
         Resource handling: all slots are free when this returns or raises, or is cancelled.
         """
         with self._decoder.open(self.prompt) as sequences:
+            self._sequences = sequences
             self._queued()
             if len(sequences) == 1:
                 last = await self._choices[0].decode(sequences[0], emit)

@@ -8,6 +8,7 @@ import trio
 
 from penstock.errors import STALLED, PenstockError, internal
 from penstock.events import Failed, Finished, Terminal
+from penstock.flow import Flow
 
 
 def _nothing() -> None:
@@ -21,6 +22,7 @@ class Live:
     """
 
     def __init__(self) -> None:
+        self.flow = Flow()
         self.terminal: Terminal | None = None
         self.told = False
         """The writer has the terminal in its hand."""

@@ -5,14 +5,23 @@ Only the cancellation counter has "cancel" in its name or labels: clients look f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from penstock.events import Finished, Terminal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LONG_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 # A `_created` gauge beside each counter doubles the page and says nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has it untyped
@@ -35,6 +44,21 @@ class Metrics:
         self.expired = self._counter("jobs_expired", "Jobs forgotten when their time was over.")
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens accepted.")
         self.tokens = self._counter("generated_tokens", "Tokens made and counted in usage.")
+        self.undelivered = self._counter(
+            "undelivered_tokens", "Tokens computed that no reader was ever sent."
+        )
+        self.blocked_s = self._counter("writer_blocked_seconds", "Time spent writing to readers.")
+        self.queue_s = self._histogram("queue_seconds", "From arrival to a slot.", LONG_S)
+        self.ttft_s = self._histogram(
+            "time_to_first_token_seconds", "From arrival to the first token.", LONG_S
+        )
+        self.itl_s = self._histogram(
+            "inter_token_seconds", "What a ready reader waited for its next token.", SHORT_S
+        )
+        self.total_s = self._histogram("generation_seconds", "From arrival to the end.", LONG_S)
+        self.release_s = self._histogram(
+            "slot_release_seconds", "From a reader's leaving to its slot being free.", SHORT_S
+        )
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read from the living object whenever somebody looks."""
@@ -61,6 +85,9 @@ class Metrics:
     def _count_cancelled(self, reason: str) -> str:
         self.cancelled.labels(reason).inc()
         return reason
+
+    def _histogram(self, name: str, text: str, bounds_s: Sequence[float]) -> Histogram:
+        return Histogram(f"penstock_{name}", text, registry=self._registry, buckets=bounds_s)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"penstock_{name}", text, labels, registry=self._registry)

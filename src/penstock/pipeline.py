@@ -120,8 +120,11 @@ async def _write(
         data = encoder.heartbeat() if event is None else encoder.encode(event)
         if not data:
             continue
+        started_s = trio.current_time()
         with trio.move_on_after(pace.stall_deadline_s) as patience:
             await sink.write(data, event)
         if patience.cancelled_caught:
             live.stalled()
             return
+        if event is not None:
+            live.flow.wrote(event, started_s, trio.current_time())

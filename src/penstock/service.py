@@ -14,6 +14,7 @@ from penstock import pipeline
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
 from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
+from penstock.flow import Flow
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
@@ -77,6 +78,8 @@ class Service:
         """Called when a drain is over, for connections that outlive their generations."""
         self._running = False
         watch_gauges(self.metrics, models, thread)
+        for served in models:
+            served.decoder.observe_release = self.metrics.release_s.observe
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(self.models)} live={len(self._live)}>"
@@ -102,6 +105,7 @@ class Service:
         later failures are written to the sink. Cancelling means that the reader went away.
         """
         live = live or Live()
+        live.flow.observe_gap = self.metrics.itl_s.observe
         async with self.admit(request, live) as source:
             with self.accounted(live, source):
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
@@ -204,11 +208,27 @@ class Service:
         reason = self.metrics.count_end(live.terminal)
         self.metrics.prompt_tokens.inc(len(source.prompt.token_ids))
         self.metrics.tokens.inc(source.made)
+        figures = self._measure(live.flow, source)
         log.info(
             "generation ended",
             extra={
                 "reason": reason,
                 "prompt_tokens": len(source.prompt.token_ids),
                 "completion_tokens": source.made,
+                **{name: round(value, 6) for name, value in figures.items()},
             },
         )
+
+    def _measure(self, flow: Flow, source: Generation) -> dict[str, float]:
+        """The generation's figures, observed in their metrics and given to the log."""
+        metrics = self.metrics
+        metrics.undelivered.inc(max(source.computed - flow.delivered, 0))
+        metrics.blocked_s.inc(flow.blocked_s)
+        figures = {"total_s": trio.current_time() - flow.began_s}
+        metrics.total_s.observe(figures["total_s"])
+        if source.first_s is not None and source.seated_s is not None:
+            figures["queue_s"] = max(source.seated_s - flow.began_s, 0.0)
+            figures["ttft_s"] = source.first_s - flow.began_s
+            metrics.queue_s.observe(figures["queue_s"])
+            metrics.ttft_s.observe(figures["ttft_s"])
+        return figures

@@ -11,7 +11,7 @@ import trio
 
 from penstock import pipeline
 from penstock.errors import DEADLINE, PenstockError
-from penstock.events import Failed, Figures, Terminal
+from penstock.events import Event, Failed, Figures, Terminal
 from penstock.generation import Generation
 from penstock.jobs.store import Log
 from penstock.live import Live
@@ -38,17 +38,24 @@ async def write(log: Log, live: Live, source: Generation, *, wall_s: float) -> N
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey, log, live)
         with trio.move_on_after(wall_s) as wall, live.scope:
-            terminal = live.end(await pipeline.attempt(source, partial(log.append, epoch)))
+            terminal = live.end(await pipeline.attempt(source, partial(_append, log, epoch, live)))
             told = _with_figures(terminal, source, asked_s)
-            await log.append(epoch, told, urgent=isinstance(terminal, Failed))
+            await _append(log, epoch, live, told)
             live.told = True
         if not live.told:
             if wall.cancelled_caught:
                 live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
             live.told = True
             told = _with_figures(live.end(live.stopped()), source, asked_s)
-            await log.append(epoch, told, urgent=True)
+            await _append(log, epoch, live, told)
         nursery.cancel_scope.cancel()
+
+
+async def _append(log: Log, epoch: int, live: Live, event: Event) -> None:
+    """For a job, its log is the reader: what is in there counts as delivered."""
+    started_s = trio.current_time()
+    await log.append(epoch, event, urgent=isinstance(event, Failed))
+    live.flow.wrote(event, started_s, trio.current_time())
 
 
 async def _obey(log: Log, live: Live) -> None:
