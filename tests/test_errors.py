@@ -19,6 +19,7 @@ from penstock.errors import (
     KINDS,
     MESSAGE_LIMIT,
     OVERLOADED,
+    QUOTA_EXCEEDED,
     UNSUPPORTED,
     Kind,
     PenstockError,
@@ -42,9 +43,9 @@ def test_every_kind_is_listed_once() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
 def test_a_kind_has_a_status_that_no_client_retries_by_mistake(kind: Kind) -> None:
     assert kind.status in STATUSES - RETRIED_BY_CLIENTS
-    assert kind.retryable == (kind.status == 429)
+    assert kind.retryable == (kind.status == 429 and kind is not QUOTA_EXCEEDED)
     assert kind.code
-    assert kind.type.endswith("_error")
+    assert kind.type.endswith("_error") or kind.type == "insufficient_quota"
     assert kind.reason in {
         "failed",
         "shutdown",
@@ -53,6 +54,7 @@ def test_a_kind_has_a_status_that_no_client_retries_by_mistake(kind: Kind) -> No
         "client",
         "unread",
         "overloaded",
+        "quota",
     }
 
 

@@ -21,6 +21,8 @@ LAYERS = {
     "penstock.settings": 0,
     "penstock.models": 0,
     "penstock.access": 1,
+    "penstock.access.allowance": 2,
+    "penstock.access.ledger": 2,
     "penstock.engine": 1,
     "penstock.protocols": 1,
     "penstock.export": 1,

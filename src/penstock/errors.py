@@ -44,6 +44,7 @@ METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
 TOO_LARGE = Kind("request_too_large", "invalid_request_error", 413)
 KEY_REUSED = Kind("idempotency_key_reused", "invalid_request_error", 422)
 OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True, reason="overloaded")
+QUOTA_EXCEEDED = Kind("quota_exceeded", "insufficient_quota", 429, reason="quota")
 UNAVAILABLE = Kind("unavailable", "overloaded_error", 429, retryable=True, reason="shutdown")
 STALLED = Kind("stalled", "server_error", 500, reason="stalled")
 CANCELLED = Kind("cancelled", "server_error", 500, reason="client", cancelled=True)
@@ -63,6 +64,7 @@ KINDS = (
     TOO_LARGE,
     KEY_REUSED,
     OVERLOADED,
+    QUOTA_EXCEEDED,
     UNAVAILABLE,
     STALLED,
     CANCELLED,
@@ -76,7 +78,8 @@ class PenstockError(Exception):
     """One failure, told to the one client that it concerns.
 
     `message` says what was wrong and what to do; it never echoes input. `param` names the field.
-    `retry_after_s` is whole seconds from 1 to 60: openai-python gives up above 120 s and ignores 0.
+    `retry_after_s` is whole seconds, from 1 to 60 where a client is to try again: openai-python
+    gives up above 120 s and ignores 0.
     """
 
     def __init__(

@@ -84,6 +84,8 @@ class Exchange:
         told = [*JSON, *headers]
         if error.retry_after_s is not None:
             told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
+        if error.kind.status == 429 and not error.kind.retryable:
+            told.append((b"x-should-retry", b"false"))  # openai-python repeats every other 429
         await self.respond(error.kind.status, told, dump_error(error).encode("ascii"))
 
 

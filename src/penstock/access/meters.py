@@ -1,0 +1,95 @@
+"""Limits on use, decided from the time that the caller says it is. Pure; nothing here waits.
+
+A `Bucket` fills steadily and may be emptied at once: so much a minute. A `DayCount` starts again at
+midnight UTC: so much a day. Both grant as much as is left of what is wanted, and take back what was
+not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import Protocol
+
+DAY_S = 86_400
+MINUTE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`tokens` are granted; the next one comes in `wait_s` if that was less than was wanted."""
+
+    tokens: int
+    wait_s: float = 0.0
+
+
+class Meter(Protocol):
+    """What one account has used under one limit. Times are in seconds since 1970."""
+
+    def lease(self, now_s: float, wanted: int) -> Grant: ...
+
+    def refund(self, now_s: float, tokens: int) -> None: ...
+
+    def used(self, now_s: float) -> int: ...
+
+
+@dataclass(slots=True)
+class Bucket:
+    """`limit` a minute; as many at once after a minute of silence."""
+
+    limit: int
+    _missing: float = 0.0
+    _seen_s: float = 0.0
+
+    def lease(self, now_s: float, wanted: int) -> Grant:
+        self._fill(now_s)
+        granted = min(wanted, floor(self.limit - self._missing + 1e-9))
+        self._missing += granted
+        if granted == wanted:
+            return Grant(granted)
+        short = 1 - (self.limit - self._missing)
+        return Grant(granted, short * MINUTE_S / self.limit)
+
+    def refund(self, now_s: float, tokens: int) -> None:
+        self._fill(now_s)
+        self._missing = max(self._missing - tokens, 0.0)
+
+    def used(self, now_s: float) -> int:
+        self._fill(now_s)
+        return round(self._missing)
+
+    def _fill(self, now_s: float) -> None:
+        elapsed_s = max(now_s - self._seen_s, 0.0)
+        self._missing = max(self._missing - elapsed_s * self.limit / MINUTE_S, 0.0)
+        self._seen_s = max(self._seen_s, now_s)
+
+
+@dataclass(slots=True)
+class DayCount:
+    """`limit` a day, by UTC."""
+
+    limit: int
+    _used: int = 0
+    _day: int = 0
+
+    def lease(self, now_s: float, wanted: int) -> Grant:
+        self._turn(now_s)
+        granted = max(min(wanted, self.limit - self._used), 0)
+        self._used += granted
+        if granted == wanted:
+            return Grant(granted)
+        return Grant(granted, (self._day + 1) * DAY_S - now_s)
+
+    def refund(self, now_s: float, tokens: int) -> None:
+        """What was leased yesterday is not given back today."""
+        self._turn(now_s)
+        self._used = max(self._used - tokens, 0)
+
+    def used(self, now_s: float) -> int:
+        self._turn(now_s)
+        return self._used
+
+    def _turn(self, now_s: float) -> None:
+        day = int(now_s // DAY_S)
+        if day > self._day:
+            self._day, self._used = day, 0
