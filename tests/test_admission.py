@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from penstock.admission import Admission
 from penstock.errors import PenstockError
+from penstock.requests import Caller
 
 
 def make_admission(*, slots: int, queue: int, max_streams: int = 1000) -> Admission:
@@ -93,15 +94,18 @@ async def test_one_client_can_be_held_to_a_number_of_streams() -> None:
     admission = Admission(
         slots=8, queue=8, max_streams=99, max_streams_per_client=2, waiting=lambda: -8
     )
-    with admission.place(account="a"), admission.place(account="a"):
+    with admission.place(caller=Caller("a")), admission.place(caller=Caller("a")):
         with pytest.raises(PenstockError, match="too many requests running") as caught:
-            admission.place(account="a").__enter__()
+            admission.place(caller=Caller("a")).__enter__()
         assert caught.value.kind.status == 429
-        with admission.place(2, account="b"):
+        with admission.place(2, caller=Caller("b")):
             pass
-    with pytest.raises(PenstockError, match="you have 2 places"), admission.place(3, account="b"):
+    with (
+        pytest.raises(PenstockError, match="you have 2 places"),
+        admission.place(3, caller=Caller("b")),
+    ):
         pass
-    with admission.place(2, account="a"):
+    with admission.place(2, caller=Caller("a")):
         pass
     assert admission.taken == 0
 
@@ -118,8 +122,8 @@ async def test_a_full_queue_makes_room_as_long_as_others_are_displaced() -> None
     admission = Admission(
         slots=1, queue=3, max_streams=99, waiting=lambda: crowd, displace=displace
     )
-    with admission.place(2, account="late"):
+    with admission.place(2, caller=Caller("late")):
         assert crowd == 1
-    with pytest.raises(PenstockError), admission.place(3, account="late"):
+    with pytest.raises(PenstockError), admission.place(3, caller=Caller("late")):
         pass
     assert admission.taken == 0

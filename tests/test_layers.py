@@ -39,6 +39,7 @@ LAYERS = {
     "penstock.jobs.job": 0,
     "penstock.jobs.window": 1,
     "penstock.jobs": 2,
+    "penstock.accounting": 2,
     "penstock.admission": 2,
     "penstock.gauges": 2,
     "penstock.metrics": 2,

@@ -16,6 +16,7 @@ from math import ceil, inf
 import trio
 
 from penstock.errors import UNAVAILABLE, PenstockError, invalid, overloaded
+from penstock.requests import ANYBODY, Caller
 
 RETRY_AFTER_S = range(1, 61)
 """openai-python ignores 0 and gives up above 120; @huggingface/inference retries 503 at once."""
@@ -69,9 +70,10 @@ class Admission:
         return f"<Admission {self.taken} inside, {self.entering} of them entering>"
 
     @contextmanager
-    def place(self, sequences: int = 1, account: str = "") -> Iterator[Place]:
+    def place(self, sequences: int = 1, caller: Caller = ANYBODY) -> Iterator[Place]:
         """Hold a place for each of `sequences`. Raises `PenstockError`."""
-        self._check(sequences, account)
+        account = caller.account
+        self._check(sequences, caller)
         self.taken += sequences
         self._accounts[account] += sequences
         place = Place(self, sequences)
@@ -93,19 +95,20 @@ class Admission:
         wait = ceil(self._service_s * turnovers / 2)
         return min(max(wait, RETRY_AFTER_S[0]), RETRY_AFTER_S[-1])
 
-    def _check(self, sequences: int, account: str) -> None:
+    def _check(self, sequences: int, caller: Caller) -> None:
         if self.draining:
             raise PenstockError(
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
-        most = min(self._slots + self._queue, self._max_streams, self._per_client)
+        streams = min(caller.streams or inf, self._per_client)
+        most = min(self._slots + self._queue, self._max_streams, streams)
         if sequences > most:
             raise invalid("n", f"n: you have {most} places here, and each answer takes one")
-        if self._accounts[account] + sequences > self._per_client:
+        if self._accounts[caller.account] + sequences > streams:
             raise overloaded(self.retry_after_s, "you have too many requests running")
         error = overloaded(self.retry_after_s)
         if self.taken + sequences > self._max_streams:
             raise error
         while self._waiting() + self.entering + sequences > self._queue:
-            if not self._displace(account, error):
+            if not self._displace(caller.account, error):
                 raise error

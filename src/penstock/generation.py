@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import trio
 
@@ -15,6 +16,9 @@ from penstock.pipeline import Emit
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 
+Spend: TypeAlias = Callable[[], Awaitable[None]]
+"""Counts one more token of somebody's quota; raises `PenstockError` where there is none left."""
+
 
 @dataclass(slots=True)
 class Choice:
@@ -22,6 +26,7 @@ class Choice:
 
     number: int
     text: TextStream
+    spend: Spend | None
     made: int = 0
     """Tokens taken from the decoder so far."""
     seated_s: float | None = None
@@ -41,6 +46,8 @@ class Choice:
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
         while True:
             sampled = await sequence.next_token()
+            if self.spend is not None:
+                await self.spend()
             if not self.made:
                 self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
             self.made += 1
@@ -63,7 +70,7 @@ class Choice:
 class Generation:
     """Decodes `prompt` and emits the text of each choice. Call it once.
 
-    `queued` is called once its sequences wait for their slots.
+    `queued` is called once its sequences wait for their slots; `spend` is awaited for each token.
     """
 
     def __init__(
@@ -72,12 +79,13 @@ class Generation:
         prompt: Prompt,
         new_text: Callable[[], TextStream],
         queued: Callable[[], None] = lambda: None,
+        spend: Spend | None = None,
     ) -> None:
         self.prompt = prompt
         self._decoder = decoder
         self._queued = queued
         self._sequences: list[TokenSequence] = []
-        self._choices = [Choice(number, new_text()) for number in range(prompt.n)]
+        self._choices = [Choice(number, new_text(), spend) for number in range(prompt.n)]
 
     @property
     def made(self) -> int:

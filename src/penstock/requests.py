@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 SEED_LIMIT = 2**63
 _SMALLEST_TEMPERATURE = 2.0**-126
 """Logits are divided in single precision, which rounds what is smaller to zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much of something an account may use. A minute is a pace, a day is a quota."""
+
+    unit: Literal["requests_per_minute", "tokens_per_minute", "tokens_per_day"]
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +26,19 @@ class Caller:
     `account` is an API key's name or a client's address: slots are shared out fairly between
     accounts, one of twice the `weight` getting twice as much. Prompts share KV with others of the
     same `scope` only: the time to the first token would tell one what another has asked.
+    `streams` 0 sets no limit of its own; no `models` means all of them.
     """
 
     account: str = ""
     scope: str = ""
     weight: float = 1.0
+    streams: int = 0
+    models: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    admin: bool = False
 
+
+ANYBODY = Caller()
 
 Biases: TypeAlias = tuple[tuple[int, float], ...]
 """Token ids, each once, and what is added to their logits."""
@@ -101,7 +116,7 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    caller: Caller = Caller()
+    caller: Caller = ANYBODY
     n: int = 1
     """How many answers, drawn independently."""
     logprobs: int | None = None
@@ -132,6 +147,6 @@ class Prompt:
     sampling: Sampling
     seed: int
     ignore_eos: bool
-    caller: Caller = Caller()
+    caller: Caller = ANYBODY
     logprobs: int | None = None
     n: int = 1

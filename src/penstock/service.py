@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from functools import partial
 import trio
 
 from penstock import pipeline
+from penstock.access.allowance import Allowance
+from penstock.access.ledger import Ledger, MemoryLedger
+from penstock.accounting import account
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
 from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
-from penstock.flow import Flow
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
@@ -24,10 +25,8 @@ from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import GenerateRequest
+from penstock.requests import ANYBODY, Caller, GenerateRequest
 from penstock.served import Served
-
-log = logging.getLogger(__name__)
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
@@ -68,6 +67,7 @@ class Service:
         self.default = models[0]
         self.limits = limits
         self.pace = pace
+        self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.draining = False
         self.jobs = Jobs(self, job_bounds, self.metrics)
@@ -119,12 +119,16 @@ class Service:
     @asynccontextmanager
     async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
         """A generation that has a place and is ready to be called. Raises `PenstockError`."""
-        served = self.resolve(request.model)
+        caller = request.caller
+        served = self.resolve(request.model, caller)
         self.check(request)
-        with served.admission.place(request.n, request.caller.account) as place, self._alive(live):
+        with served.admission.place(request.n, caller) as place, self._alive(live):
             prompt = await served.prepare(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
-            yield Generation(served.decoder, prompt, new_text, place.arrived)
+            async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
+                await allowance.begin(len(prompt.token_ids))
+                spend = allowance.spend if caller.limits else None
+                yield Generation(served.decoder, prompt, new_text, place.arrived, spend)
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
@@ -133,7 +137,7 @@ class Service:
         try:
             yield
         finally:
-            self._account(live, source)
+            account(self.metrics, live, source)
 
     @contextmanager
     def _alive(self, live: Live) -> Iterator[None]:
@@ -146,17 +150,25 @@ class Service:
             if self.draining and not self._live:
                 self._idle.set()
 
-    def resolve(self, model: str | None) -> Served:
-        """The model for what a client asked for. Raises `PenstockError`."""
-        asked = model or ""
-        if served := self.models.get(asked):
+    def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Served:
+        """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
+        asked, allowed = model or "", self.allowed(caller)
+        if served := allowed.get(asked):
             return served
-        if asked in _ANY_MODEL or asked.startswith(("http://", "https://")):
-            return self.default
-        names = ", ".join(repr(name) for name in self.models)
+        if allowed and (asked in _ANY_MODEL or asked.startswith(("http://", "https://"))):
+            return next(iter(allowed.values()))
+        names = ", ".join(repr(name) for name in allowed)
         raise PenstockError(
             MODEL_NOT_FOUND, f"no such model here; this server has {names}", param="model"
         )
+
+    def allowed(self, caller: Caller) -> dict[str, Served]:
+        """The models that `caller` may use, by name."""
+        return {
+            name: served
+            for name, served in self.models.items()
+            if not caller.models or name in caller.models
+        }
 
     def check(self, request: GenerateRequest) -> None:
         """Whether this server takes such requests at all. Raises `PenstockError`."""
@@ -202,33 +214,3 @@ class Service:
         if self._live:
             with trio.move_on_after(patience_s):
                 await self._idle.wait()
-
-    def _account(self, live: Live, source: Generation) -> None:
-        """The one place where an ending is counted and logged."""
-        reason = self.metrics.count_end(live.terminal)
-        self.metrics.prompt_tokens.inc(len(source.prompt.token_ids))
-        self.metrics.tokens.inc(source.made)
-        figures = self._measure(live.flow, source)
-        log.info(
-            "generation ended",
-            extra={
-                "reason": reason,
-                "prompt_tokens": len(source.prompt.token_ids),
-                "completion_tokens": source.made,
-                **{name: round(value, 6) for name, value in figures.items()},
-            },
-        )
-
-    def _measure(self, flow: Flow, source: Generation) -> dict[str, float]:
-        """The generation's figures, observed in their metrics and given to the log."""
-        metrics = self.metrics
-        metrics.undelivered.inc(max(source.computed - flow.delivered, 0))
-        metrics.blocked_s.inc(flow.blocked_s)
-        figures = {"total_s": trio.current_time() - flow.began_s}
-        metrics.total_s.observe(figures["total_s"])
-        if source.first_s is not None and source.seated_s is not None:
-            figures["queue_s"] = max(source.seated_s - flow.began_s, 0.0)
-            figures["ttft_s"] = source.first_s - flow.began_s
-            metrics.queue_s.observe(figures["queue_s"])
-            metrics.ttft_s.observe(figures["ttft_s"])
-        return figures

@@ -9,9 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from penstock.access.allowance import BLOCK, Allowance
-from penstock.access.ledger import Limit, MemoryLedger
+from penstock.access.ledger import MemoryLedger
 from penstock.access.meters import DAY_S
 from penstock.errors import OVERLOADED, QUOTA_EXCEEDED, PenstockError
+from penstock.requests import Limit
 
 NOON = 20_000 * DAY_S + DAY_S // 2
 REQUESTS = Limit("requests_per_minute", 2)

@@ -12,8 +12,9 @@ from typing import Self
 
 import trio
 
-from penstock.access.ledger import Ledger, Limit
+from penstock.access.ledger import Ledger
 from penstock.errors import QUOTA_EXCEEDED, PenstockError, invalid, overloaded
+from penstock.requests import Limit
 
 BLOCK = 32
 """Tokens leased at once; a shared ledger is asked this much less often."""

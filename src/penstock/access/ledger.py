@@ -7,26 +7,13 @@ many tokens, and what is leased and not used yet is already counted, so nothing 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import time
-from typing import Literal, Protocol
+from typing import Protocol
 
 import trio
 
 from penstock.access.meters import Bucket, DayCount, Grant, Meter
-
-Unit = Literal["requests_per_minute", "tokens_per_minute", "tokens_per_day"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How much of something an account may use."""
-
-    unit: Unit
-    amount: int
-
-    def meter(self) -> Meter:
-        return DayCount(self.amount) if self.unit == "tokens_per_day" else Bucket(self.amount)
+from penstock.requests import Limit
 
 
 class Ledger(Protocol):
@@ -62,5 +49,9 @@ class MemoryLedger:
     def _meter(self, account: str, limit: Limit) -> Meter:
         meter = self._meters.get((account, limit))
         if meter is None:
-            meter = self._meters[account, limit] = limit.meter()
+            meter = self._meters[account, limit] = _meter_for(limit)
         return meter
+
+
+def _meter_for(limit: Limit) -> Meter:
+    return DayCount(limit.amount) if limit.unit == "tokens_per_day" else Bucket(limit.amount)
