@@ -39,6 +39,9 @@ class Live:
         self.release()
 
     def end(self, terminal: Terminal) -> Terminal:
+        """How it ended; a source that ran to its end while it was stopped may have been cut short."""
+        if self._stop is not None and isinstance(terminal, Finished):
+            terminal = self.stopped()
         self.terminal = self.terminal or terminal
         return self.terminal
 

@@ -52,7 +52,7 @@ class Client:
         random = self.random
         match random.choice(("fast", "fast", "slow", "stops", "leaves", "leaves")):
             case "slow":
-                return Pace(most=random.choice((7, 50, 300)), wait_s=random.uniform(0, 0.3))
+                return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
             case "stops":
                 stop_s = random.choice((3.0, 12.0, 60.0))
                 return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
