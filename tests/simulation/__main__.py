@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .world import run
+from .simulate import run
 
 
 def main() -> None:

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import trio
 import trio.abc
 from prometheus_client import Counter
 
-from penstock.events import Failed, Finished
+from penstock.events import Delta, Event, Failed, Finished, Terminal
+from penstock.generation import Generation
 from penstock.jobs.memory import MemoryStore
+from penstock.live import Live
+from penstock.pipeline import Emit, Encoder, Pace, Sink, Source
 from penstock.settings import Settings
 from penstock.web.app import App
+from penstock.web.stream import WholeSink
 
 from .scripted import ScriptedEngine
+
+Run: TypeAlias = Callable[..., Any]
+
+
+class Stream:
+    """A generation that is written as it is made: its source and its sink, and what passed them."""
+
+    def __init__(self, source: Generation, sink: Sink) -> None:
+        self.source = source
+        self.emitted = 0
+        self.written = 0
+        self._sink = sink
+        self.release = sink.release
+        self.open = sink.open
+
+    async def __call__(self, emit: Emit) -> Terminal:
+        async def counted(delta: Delta) -> None:
+            self.emitted += 1
+            await emit(delta)
+
+        return await self.source(counted)
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        await self._sink.write(data, event)
+        self.written += isinstance(event, Delta)
 
 
 class Auditor(trio.abc.Instrument):
@@ -23,20 +53,45 @@ class Auditor(trio.abc.Instrument):
         self, app: App, engine: ScriptedEngine, settings: Settings, world: trio.CancelScope
     ) -> None:
         self.broken: str | None = None
+        self.streams: dict[Stream, None] = {}
+        self._logs: dict[str, tuple[int, frozenset[Any]]] = {}
         self._service = app.service
         self._engine = engine
         self._settings = settings
         self._world = world
 
+    def watch(self, run: Run) -> Run:
+        """`pipeline.run`, under observation."""
+
+        async def watched(
+            live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace: Pace
+        ) -> None:
+            if not isinstance(source, Generation) or isinstance(sink, WholeSink):
+                await run(live, source, encoder, sink, pace=pace)
+                return
+            stream = Stream(source, sink)
+            self.streams[stream] = None
+            try:
+                await run(live, stream, encoder, stream, pace=pace)
+            finally:
+                del self.streams[stream]
+
+        return watched
+
     def before_io_wait(self, timeout: float) -> None:
-        if self.broken is None and (broken := self._find()) is not None:
-            self.broken = broken
+        if self.broken is not None:
+            return
+        try:
+            self.broken = self._find()
+        except Exception as error:  # Trio would only log it
+            self.broken = repr(error)
+        if self.broken is not None:
             self._world.cancel()
 
     def _find(self) -> str | None:
         if self._engine.misuse:
             return self._engine.misuse[0]
-        return self._schedule() or self._store() or self._counts()
+        return self._schedule() or self._bound() or self._store() or self._counts()
 
     def _schedule(self) -> str | None:
         schedule, decoder = self._service.decoder.schedule, self._service.decoder
@@ -51,6 +106,18 @@ class Auditor(trio.abc.Instrument):
             return "more places than there are"
         return None
 
+    def _bound(self) -> str | None:
+        """How far the model is ahead of each reader of a direct stream."""
+        readers = {id(reader.prompt): reader for reader in self._service.decoder._readers.values()}
+        for stream in self.streams:
+            if stream.emitted - stream.written > 2:
+                return f"{stream.emitted} events for a reader that was written {stream.written}"
+            reader = readers.get(id(stream.source.prompt))
+            ahead = reader.computed - stream.source.made if reader else 0
+            if ahead > self._settings.lookahead + 1:
+                return f"{ahead} tokens ahead of what was asked for"
+        return None
+
     def _store(self) -> str | None:
         store = self._service.jobs.store
         assert isinstance(store, MemoryStore)
@@ -62,8 +129,22 @@ class Auditor(trio.abc.Instrument):
         if len(logs) > self._settings.max_jobs:
             return "more jobs than may be"
         for log in logs:
-            if (broken := _log(log)) is not None:
+            if (broken := _log(log) or self._ahead(log)) is not None:
                 return f"{log.job.job_id}: {broken}"
+        return None
+
+    def _ahead(self, log: Any) -> str | None:  # noqa: ANN401  # looks where others may not
+        """A log grows only as far as its window ahead of those who read it."""
+        made, readers = len(log._events), frozenset(log.readers)
+        before, readers_before = self._logs.get(log.job.job_id, (0, frozenset()))
+        self._logs[log.job.job_id] = made, readers
+        if made == before or not readers_before or not readers_before <= readers:
+            return None
+        if isinstance(log.terminal, Failed):
+            return None
+        furthest = max(reader.position for reader in readers)
+        if made - furthest > self._settings.job_window:
+            return f"{made} events with the furthest reader at {furthest}"
         return None
 
     def _counts(self) -> str | None:

@@ -1,7 +1,7 @@
 """An engine whose tokens are written in advance, and that fails where it is told to.
 
-It watches its caller as the real one cannot: a row that is stepped without a slot, or a slot that is
-given twice, is an error at once.
+It watches its caller as the real one cannot: a row that is stepped without a slot is an error, and
+so is a slot that is given twice.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -27,6 +28,7 @@ class LostError(Exception):
     """The connection is gone, by whose doing whatever."""
 
 
+_NO_HEADERS: Mapping[str, str] = {}
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionRefusedError)
 
 
@@ -90,14 +92,14 @@ class Exchange:
         self.headers: dict[bytes, bytes] = {}
         self._http = h11.Connection(h11.CLIENT)
 
-    async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> None:
-        told = [("host", "sim"), ("content-length", str(len(body)))]
-        told += [(name.replace("_", "-"), value) for name, value in headers.items()]
-        data = self._http.send(h11.Request(method=method, target=path, headers=told))
-        sent = self._http.send(h11.Data(body)) if body else b""
-        await self.wire.send(
-            (data or b"") + (sent or b"") + (self._http.send(h11.EndOfMessage()) or b"")
-        )
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = _NO_HEADERS
+    ) -> None:
+        told = [("host", "sim"), ("content-length", str(len(body))), *headers.items()]
+        events = [h11.Request(method=method, target=path, headers=told), h11.EndOfMessage()]
+        if body:
+            events.insert(1, h11.Data(body))
+        await self.wire.send(b"".join(self._http.send(event) or b"" for event in events))
 
     async def next(self) -> bytes | None:
         """The next piece of the body, None at its end. Raises `LostError`."""
