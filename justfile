@@ -21,6 +21,11 @@ test *options: _tools
 quick *options:
     {{ python }} -m pytest -m "not wire" {{ options }}
 
+# Whole servers with seeded clients and faults, on virtual time: --seed N tells one story
+[group('check')]
+simulate *options:
+    {{ python }} -m tests.simulation {{ options }}
+
 # Style and types
 [group('check')]
 lint:

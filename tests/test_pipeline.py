@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
 from penstock.errors import CANCELLED, PenstockError
-from penstock.events import Delta, Failed, Finished, Token, Usage
+from penstock.events import Delta, Event, Failed, Finished, Token, Usage
 from penstock.live import Live
 from penstock.pipeline import Emit, Pace
 from tests.checkpoints import cancel_everywhere
@@ -135,6 +135,21 @@ async def test_what_was_computed_but_not_delivered_is_not_told_as_whole() -> Non
         assert str(live.terminal).startswith("Finished")
         live.stop(error)
         sink.allow(9)
+    assert sink.written[-1] == live.terminal == Failed(error)
+
+
+async def test_an_end_that_is_reached_while_being_stopped_is_not_told_as_whole() -> None:
+    """The source has been given its turn when the stop comes, and ends without another wait."""
+    live, error = Live(), PenstockError(CANCELLED, "enough")
+
+    class StoppingSink(GatedSink):
+        async def write(self, data: bytes, event: Event | None) -> None:
+            if isinstance(event, Delta) and event.through == 2:
+                live.stop(error)
+            await super().write(data, event)
+
+    sink = StoppingSink(permits=99)
+    await run(Counting(2), sink, live)
     assert sink.written[-1] == live.terminal == Failed(error)
 
 

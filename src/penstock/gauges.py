@@ -21,7 +21,7 @@ OF_A_DECODER: tuple[tuple[str, str, Callable[[Decoder], float]], ...] = (
     ("prefix_cache_bytes", "Memory of shared prompts.", lambda it: it.engine.prefixes.bytes),
     ("prefix_hits", "Prompt chunks copied.", lambda it: it.engine.prefixes.hits),
     ("prefix_misses", "Prompt chunks not known.", lambda it: it.engine.prefixes.misses),
-    ("kv_tokens", "Tokens in the KV cache.", lambda it: int(it.engine.slots.lengths.sum())),
+    ("kv_tokens", "Tokens in the KV cache.", lambda it: it.engine.cached_tokens),
     ("decode_steps", "Model steps so far.", lambda it: it.steps),
     ("decode_rows", "Rows of all model steps so far.", lambda it: it.rows),
 )

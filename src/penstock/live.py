@@ -41,6 +41,9 @@ class Live:
         self.release()
 
     def end(self, terminal: Terminal) -> Terminal:
+        """How it ended; one that was stopped may have been cut short, whatever its source says."""
+        if self._stop is not None and isinstance(terminal, Finished):
+            terminal = self.stopped()
         self.terminal = self.terminal or terminal
         return self.terminal
 

@@ -51,6 +51,11 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.slots!r}>"
 
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens whose KV is in the slots."""
+        return int(self.slots.lengths.sum())
+
     def open(self, prompt: Prompt) -> EngineSequence:
         """A sequence without a slot yet."""
         return self.open_choices(prompt)[0]

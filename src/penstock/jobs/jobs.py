@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -48,18 +48,12 @@ class Submitted:
 class Jobs:
     """All jobs of one service."""
 
-    def __init__(
-        self,
-        host: Host,
-        bounds: JobBounds,
-        metrics: Metrics,
-        make_id: Callable[[], str] = new_job_id,
-    ) -> None:
+    def __init__(self, host: Host, bounds: JobBounds, metrics: Metrics) -> None:
         self.bounds = bounds
         self.store: Store = MemoryStore(bounds, metrics.expired.inc)
         self._host = host
         self._metrics = metrics
-        self._make_id = make_id
+        self.make_id = new_job_id
         self._nursery: trio.Nursery | None = None
         self._opened = trio.Event()
         self._locks: dict[tuple[str, str], trio.Lock] = {}
@@ -139,7 +133,7 @@ class Jobs:
         try:
             async with self._host.admit(order.request, live) as source:
                 reserved = _log_bytes(order.request, source.prompt.max_tokens)
-                job = Job(self._make_id(), order, reserved)
+                job = Job(self.make_id(), order, reserved)
                 made = await self.store.create(job)
                 begun = True
                 task_status.started(made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from functools import partial
 
 from quart import Response
 from quart_trio import QuartTrio
@@ -39,9 +38,7 @@ def make_ops(service: Service) -> QuartTrio:
     _add_models(app, service)
     _add_health(app, service)
     app.after_request(_name)
-    app.register_error_handler(PenstockError, partial(_refuse, service))
-    app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(Exception, _render_internal)
+    _add_errors(app, service)
     return app
 
 
@@ -78,6 +75,23 @@ def _add_health(app: QuartTrio, service: Service) -> None:
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
 
 
+def _add_errors(app: QuartTrio, service: Service) -> None:
+    """Each is async, since Quart runs what is not in a thread."""
+
+    @app.errorhandler(PenstockError)
+    async def refuse(error: PenstockError) -> Response:
+        service.metrics.refused.labels(error.kind.code).inc()
+        return _render(error)
+
+    @app.errorhandler(HTTPException)
+    async def refuse_http(error: HTTPException) -> Response:
+        return _render_http(error)
+
+    @app.errorhandler(Exception)
+    async def fail(_: Exception) -> Response:
+        return _render(internal())
+
+
 async def _name(response: Response) -> Response:
     response.headers["x-request-id"] = secrets.token_hex(12)
     return response
@@ -85,11 +99,6 @@ async def _name(response: Response) -> Response:
 
 def _json(value: object, status: int = 200) -> Response:
     return Response(dump(value), status, content_type="application/json")
-
-
-def _refuse(service: Service, error: PenstockError) -> Response:
-    service.metrics.refused.labels(error.kind.code).inc()
-    return _render(error)
 
 
 def _render(error: PenstockError) -> Response:
@@ -109,7 +118,3 @@ def _render_http(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return _render(PenstockError(TOO_LARGE, "the body is too large; send less"))
     return _render(invalid("request", "the request cannot be understood"))
-
-
-def _render_internal(_: Exception) -> Response:
-    return _render(internal())

@@ -150,13 +150,16 @@ class Socket:
     async def _cancel_job(
         self, wanted: trio.Event, log: Log, sink: SocketSink, reading: Live
     ) -> None:
-        """A job that has ended cannot be cancelled, but its reader need not hear the rest of it."""
+        """A job that has ended cannot be cancelled, but its reader need not hear the rest of it.
+
+        Nothing is dropped before it is known which: an answer with a gap is never told as complete.
+        """
         await wanted.wait()
-        sink.release()
         with trio.CancelScope(shield=True):  # the socket may be closing over this very message
             state = await self._service.jobs.cancel(log)
         if isinstance(state.terminal, Finished):
             reading.stop(_cancelled())
+        sink.release()
 
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits

@@ -1,0 +1,103 @@
+"""Clients: what is common to all kinds."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import trio
+
+from penstock.requests import Prompt
+
+from .scripted import TEXTS
+from .wire import Exchange, LostError, Pace
+from .world import World
+
+WORDS = ("once", "upon", "a", "time", "there", "was", "fog")
+MAY_REFUSE = {"overloaded"}
+RESUME_WINDOW_S = 30.0
+
+
+class Client:
+    """One client: its draws are its own, so that others do not change what it does."""
+
+    def __init__(self, world: World, random: Random, name: str) -> None:
+        self.world = world
+        self.random = random
+        self.name = name
+        words = " ".join(random.choices(WORDS, k=random.randrange(1, 12)))
+        self.asked: dict[str, Any] = {
+            "prompt": f"{name} {words}",
+            "max_tokens": random.randrange(1, 24),
+            "seed": random.randrange(1 << 30),
+            "ignore_eos": True,
+        }
+        self.stop = tuple(random.sample(TEXTS, 1)) if random.random() < 0.2 else ()
+        self.prompt = world.prompt(self.asked)
+        if self.stop:
+            self.asked["stop"] = list(self.stop)
+
+    def tell(self, what: str) -> None:
+        self.world.tell(self.name, what)
+
+    def expect(self, condition: bool, what: str) -> None:
+        self.world.expect(condition, f"{self.name}: {what}")
+
+    def pace(self) -> Pace:
+        """Fast, slow, for a while not at all, or gone after some bytes."""
+        random = self.random
+        match random.choice(("fast", "fast", "slow", "stops", "leaves", "leaves")):
+            case "slow":
+                return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
+            case "stops":
+                stop_s = random.choice((3.0, 12.0, 60.0))
+                return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
+            case "leaves":
+                return Pace(cut_at=random.randrange(2500))
+            case _:
+                return Pace()
+
+    def exchange(self, pace: Pace | None = None) -> Exchange:
+        try:
+            return Exchange(self.world.connect(self.random), pace or Pace())
+        except ConnectionRefusedError:
+            raise LostError from None
+
+    def check_lost(self, pace: Pace) -> None:
+        """A connection breaks only for those who do not read, and when the server ends."""
+        self.expect(self.world.draining or leaves(pace), "lost a connection that it was reading")
+
+    def check_error(self, error: dict[str, Any], allowed: set[str]) -> None:
+        code = error["code"]
+        known = code in allowed or (code == "unavailable" and self.world.draining)
+        failed = (self.prompt.token_ids, self.prompt.seed) in self.world.engine.failed
+        planted = code == "internal_error" and failed
+        self.expect(known or planted, f"got {error}")
+
+    def check_pieces(
+        self, pieces: list[str], *, end: dict[str, Any] | None, prompt: Prompt | None = None
+    ) -> None:
+        """What came is how the answer begins, and all of it where `end` says that it is whole."""
+        expected, reason, tokens = self.world.engine.script.pieces(prompt or self.prompt, self.stop)
+        self.expect(pieces == expected[: len(pieces)], f"got {pieces} instead of {expected}")
+        if end is not None:
+            self.expect(pieces == expected, f"a whole answer is {expected}, this is {pieces}")
+            self.expect(end["finish_reason"] == reason, f"finished as {end['finish_reason']}")
+            self.expect(end["usage"]["completion_tokens"] == tokens, f"counted {end['usage']}")
+
+    async def run(self) -> None:
+        await trio.sleep(self.random.uniform(0, 30))
+        self.tell("arrives")
+        try:
+            await self.act()
+        except LostError:
+            self.expect(self.world.draining, "lost a connection that it was reading")
+            self.tell("found the server gone")
+        self.tell("is done")
+
+    async def act(self) -> None:
+        raise NotImplementedError
+
+
+def leaves(pace: Pace) -> bool:
+    return pace.cut_at < float("inf") or pace.stop_at < float("inf")
