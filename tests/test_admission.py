@@ -111,19 +111,19 @@ async def test_one_client_can_be_held_to_a_number_of_streams() -> None:
 
 
 async def test_a_full_queue_makes_room_as_long_as_others_are_displaced() -> None:
-    crowd = 3
+    asked: list[tuple[str, int, int]] = []
 
-    def displace(account: str, error: PenstockError) -> bool:
-        nonlocal crowd
-        assert (account, error.kind.code) == ("late", "overloaded")
-        crowd -= 1
-        return crowd > 0
+    def displace(account: str, arriving: int, places: int, error: PenstockError) -> bool:
+        assert error.kind.code == "overloaded"
+        asked.append((account, arriving, places))
+        return account == "late"
 
-    admission = Admission(
-        slots=1, queue=3, max_streams=99, waiting=lambda: crowd, displace=displace
-    )
-    with admission.place(2, caller=Caller("late")):
-        assert crowd == 1
-    with pytest.raises(PenstockError), admission.place(3, caller=Caller("late")):
-        pass
-    assert admission.taken == 0
+    admission = Admission(slots=1, queue=3, max_streams=99, waiting=lambda: 2, displace=displace)
+    with admission.place(1, caller=Caller("late")):
+        assert not asked
+        with admission.place(2, caller=Caller("late")):
+            assert asked == [("late", 3, 2)]
+        with pytest.raises(PenstockError), admission.place(2, caller=Caller("crowd")):
+            pass
+    assert asked[1:] == [("crowd", 2, 2)]
+    assert (admission.taken, admission.entering, admission.entering_of) == (0, 0, {})

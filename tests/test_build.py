@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.build import build_service, choose_max_len, make_engine
+from penstock.build import MIN_LEN, build_service, choose_max_len, make_engine
 from penstock.engine.model import Model, ModelError
 from penstock.engine.warmup import warm_up
 from penstock.memory import available_bytes
-from penstock.models import embedded_model
+from penstock.models import embedded_model, parse_models
 from penstock.requests import Sampling
 from penstock.settings import Settings
 from tests.peers import alone, make_prompt
@@ -31,16 +31,19 @@ def test_without_a_length_the_cache_is_as_long_as_memory_allows(model: Model) ->
         return choose_max_len(Settings(slots=slots), model, budget_bytes)
 
     assert chosen(1 << 40) == model.spec.max_positions == 1024
-    assert chosen(4 * 300 * TOKEN_BYTES) == 300
-    assert chosen(4 * 300 * TOKEN_BYTES, slots=8) == 150
-    assert chosen(0) == Settings().prefill_chunk
+    assert chosen(2 * 4 * 300 * TOKEN_BYTES) == 300
+    assert chosen(2 * 4 * 300 * TOKEN_BYTES, slots=8) == 150
+    assert choose_max_len(Settings(slots=4), model, 2 * 4 * 300 * TOKEN_BYTES, models=2) == 150
+    assert chosen(2 * 4 * MIN_LEN * TOKEN_BYTES) == MIN_LEN
+    with pytest.raises(ModelError, match=r"4 slots of 128 tokens need 4 MiB .* lower --slots"):
+        chosen(2 * 4 * MIN_LEN * TOKEN_BYTES - 1)
 
 
 def test_a_length_that_memory_cannot_hold_is_refused_with_what_it_needs(model: Model) -> None:
     settings = Settings(slots=4, max_len=600)
-    assert choose_max_len(settings, model, 4 * 300 * TOKEN_BYTES) == 600
+    assert choose_max_len(settings, model, 4 * 600 * TOKEN_BYTES, models=2) == 600
     with pytest.raises(ModelError, match=r"4 slots of 600 tokens need 18 MiB .* --max-len"):
-        choose_max_len(settings, model, 4 * 299 * TOKEN_BYTES)
+        choose_max_len(settings, model, 4 * 600 * TOKEN_BYTES - 1)
     assert choose_max_len(Settings(max_len=5000), model, 1 << 40) == 1024
 
 
@@ -51,6 +54,8 @@ def test_memory_is_what_is_free_or_what_the_container_allows(tmp_path: Path) -> 
     (tmp_path / "memory.max").write_text("300000\n")
     (tmp_path / "memory.current").write_text("100000\n")
     assert available_bytes(meminfo, tmp_path) == 200_000
+    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 50000\nactive_file 9\n")
+    assert available_bytes(meminfo, tmp_path) == 250_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_bytes(meminfo, tmp_path) == 500 << 10
     assert 0 < available_bytes(none, none) < 1 << 50
@@ -66,10 +71,24 @@ def test_warming_up_leaves_no_trace(model: Model) -> None:
     assert alone(engine, prompt) == alone(make_engine(settings, model), prompt)
 
 
-@pytest.mark.parametrize("max_len", [1, 2, 5, 17])
-def test_warming_up_fits_the_shortest_caches(model: Model, max_len: int) -> None:
-    settings = Settings(slots=4, max_len=max_len, prefill_chunk=16)
-    warm_up(make_engine(settings, model), settings.slots)
+@pytest.mark.parametrize(("slots", "max_len"), [(4, 2), (4, 5), (4, 17), (16, 8), (64, 48)])
+def test_warming_up_fits_the_shortest_caches(model: Model, slots: int, max_len: int) -> None:
+    settings = Settings(slots=slots, max_len=max_len, prefill_chunk=16)
+    warm_up(make_engine(settings, model), slots)
+
+
+def test_a_model_that_does_not_decode_is_found_while_warming_up(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no kernel")
+
+    settings = Settings(slots=2, max_len=64, warmup=True)
+    engine = make_engine(settings, model)
+    monkeypatch.setattr(engine._batch, "step", fail)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        warm_up(engine, settings.slots)
+    assert repr(engine.slots) == "<Slots 0 of 2 in use>"
 
 
 def test_what_takes_a_while_is_said_before_it_is_done() -> None:
@@ -126,3 +145,26 @@ def test_nonsense_in_the_models_files_is_refused_by_name(
     (recommended / "generation_config.json").write_text(json.dumps({name: value}))
     with pytest.raises(ModelError, match=f"has a {name} that is no number from"):
         build_service(Settings(model=(str(recommended),)))
+
+
+@pytest.mark.parametrize("text", ["=models/default", "name=", " = "])
+def test_a_model_without_a_name_or_a_path_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match=r"it is NAME=PATH, or PATH alone"):
+        build_service(Settings(model=(text,)))
+
+
+def test_blanks_and_empty_parts_are_no_models() -> None:
+    embedded = embedded_model()
+    assert parse_models((f"a={embedded}", "", f" b = {embedded} ")) == {
+        "a": embedded,
+        "b": embedded,
+    }
+    assert parse_models(("",)) == parse_models(()) == {"default": embedded}
+
+
+def test_what_memory_does_not_allow_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.build.available_bytes", lambda: 2 * 4 * 300 * TOKEN_BYTES)
+    lines: list[str] = []
+    service = build_service(Settings(slots=4), lines.append)
+    assert service.default.max_len == 300
+    assert lines[1].startswith("default: 300 of 1024 tokens a slot, which is what memory allows")

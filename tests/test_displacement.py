@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock.build import assemble
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
-from penstock.errors import OVERLOADED, overloaded
+from penstock.errors import OVERLOADED, PenstockError, overloaded
 from penstock.events import Failed, Finished
 from penstock.live import Live
 from penstock.requests import Caller, GenerateRequest, Sampling
@@ -76,9 +77,9 @@ async def test_lines_of_about_the_same_length_displace_nobody(
             for account in "aab":
                 clients.start_soon(Client(service, account, order).run)
                 await wait_all_tasks_blocked()
-            assert not decoder.displace("b", overloaded(1))
-            assert decoder.displace("c", overloaded(1))
-            assert not decoder.displace("c", overloaded(1))
+            assert not decoder.displace("b", 1, 1, overloaded(1))
+            assert decoder.displace("c", 1, 1, overloaded(1))
+            assert not decoder.displace("c", 1, 1, overloaded(1))
             nursery.start_soon(service.run)
         nursery.cancel_scope.cancel()
     assert sorted(order) == ["a", "b"]
@@ -105,6 +106,67 @@ async def test_what_has_begun_is_never_displaced(
             assert decoder.schedule.evicted == 3
             for client in stopped:
                 client.sink.allow(1000)
-            assert not decoder.displace("late", overloaded(1))
+            assert not decoder.displace("late", 1, 1, overloaded(1))
         nursery.cancel_scope.cancel()
     assert order == ["crowd"] * 4
+
+
+async def test_answers_to_one_prompt_that_has_begun_are_not_displaced(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    """Losing one of them would end the whole request, which is being read already."""
+    engine = make_engine(model, slots=1, parked_kv_bytes=1 << 30)
+    service = assemble(Settings(slots=1, queue=4), "default", engine, tokenizer)
+    decoder, live, sink = service.default.decoder, Live(), GatedSink(permits=2)
+    several = replace(ASK, n=5, caller=Caller("crowd"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        async with trio.open_nursery() as clients:
+            clients.start_soon(service.generate, several, PlainEncoder(), sink, live)
+            await settled(decoder)
+            assert decoder.schedule.waiting == 4
+            assert not decoder.displace("late", 1, 1, overloaded(1))
+            sink.allow(1000)
+        nursery.cancel_scope.cancel()
+    assert isinstance(live.terminal, Finished)
+
+
+async def test_a_request_that_waits_is_displaced_with_all_its_answers(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    engine = GatedEngine(model, slots=1)
+    service = assemble(Settings(slots=1, queue=5), "default", engine, tokenizer)
+    decoder, live, order = service.default.decoder, Live(), list[str]()
+    several = replace(ASK, n=5, caller=Caller("crowd"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        async with trio.open_nursery() as clients:
+            clients.start_soon(Client(service, "seated", order).run)
+            await wait_all_tasks_blocked()
+            clients.start_soon(service.generate, several, PlainEncoder(), GatedSink(1000), live)
+            await wait_all_tasks_blocked()
+            assert decoder.schedule.waiting == 5
+            assert not decoder.displace("late", 1, 1, overloaded(1)), "its line would be shorter"
+            assert decoder.schedule.waiting == 5
+            engine.permits.release(1000)
+        nursery.cancel_scope.cancel()
+    assert isinstance(live.terminal, Finished)
+
+
+async def test_nobody_goes_where_not_enough_can_go(model: Model, tokenizer: Tokenizer) -> None:
+    engine = GatedEngine(model, slots=1)
+    service = assemble(Settings(slots=1, queue=4), "default", engine, tokenizer)
+    decoder, order = service.default.decoder, list[str]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        async with trio.open_nursery() as clients:
+            for _ in range(5):
+                clients.start_soon(Client(service, "crowd", order).run)
+                await wait_all_tasks_blocked()
+            several = replace(ASK, n=4, caller=Caller("late"))
+            with pytest.raises(PenstockError, match="all places are taken"):
+                await service.generate(several, PlainEncoder(), GatedSink(1000))
+            assert decoder.schedule.waiting == 4
+            engine.permits.release(1000)
+        nursery.cancel_scope.cancel()
+    assert order == ["crowd"] * 5

@@ -14,7 +14,7 @@ from penstock.build import assemble
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.errors import internal
-from penstock.events import Delta, Failed, Finished, Usage
+from penstock.events import Delta, Ended, Failed, Finished, Usage
 from penstock.flow import Flow
 from penstock.live import Live
 from penstock.requests import GenerateRequest, Sampling
@@ -79,6 +79,16 @@ async def test_a_whole_answer_is_all_delivered(
     assert 0 <= figures["queue_s"] <= figures["ttft_s"] <= figures["total_s"]
     assert told["generation_seconds_sum"] == pytest.approx(figures["total_s"], abs=1e-6)
     assert told["time_to_first_token_seconds_sum"] == pytest.approx(figures["ttft_s"], abs=1e-6)
+
+
+async def test_what_is_told_with_the_end_is_delivered_with_it(mock_clock: MockClock) -> None:
+    """As for an answer in one piece, of which nothing is written before."""
+    flow = Flow()
+    flow.folded(Delta("x", (), 3))
+    flow.folded(Ended("stop", 7, choice=1))
+    assert flow.delivered == 0
+    flow.wrote(Finished("stop", Usage(1, 12), 5), 1, 1)
+    assert flow.delivered == 12
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -14,7 +14,8 @@ from penstock.decoder import Decoder
 from penstock.engine.model import Model
 from penstock.engine.text import TextStream
 from penstock.engine.tokenizer import Tokenizer
-from penstock.events import Delta, Finished, Token
+from penstock.errors import internal
+from penstock.events import Delta, Failed, Finished, Token
 from penstock.generation import Generation
 from penstock.live import Live
 from penstock.pipeline import Pace
@@ -261,3 +262,32 @@ async def test_several_answers_cancelled_anywhere_leave_nothing(
 
         assert await cancel_everywhere(scenario, check) > 10
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("stopped_at", [0, *range(1, 10)])
+async def test_several_answers_of_which_one_fails_have_one_ending(
+    model: Model, tokenizer: Tokenizer, stopped_at: int
+) -> None:
+    """Whether or not all of them are stopped in the moment in which it fails."""
+    decoder = make_decoder(make_engine(model))
+    prompt = replace(make_prompt(temperature=1.0, max_tokens=100), n=2)
+    stream = Stream(decoder, tokenizer, prompt)
+    stream.sink.allow(3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        async with trio.open_nursery() as reading:
+            reading.start_soon(stream.run)
+            await settled(decoder)
+            entry, reader = next(iter(decoder._readers.items()))
+            reader._tokens.clear()
+            decoder.schedule.leave(entry)
+            reader.fail_nowait(internal())
+            stream.sink.allow(1000)
+            for tick in range(1, 20):
+                await trio.lowlevel.checkpoint()
+                if tick == stopped_at:
+                    stream.live.stop(internal())
+        nursery.cancel_scope.cancel()
+    assert isinstance(stream.live.terminal, Failed)
+    assert stream.sink.written[-1] is stream.live.terminal
+    assert decoder.schedule.free == 16

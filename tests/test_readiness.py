@@ -15,7 +15,7 @@ from penstock.service import STUCK_S
 from penstock.settings import Settings
 from penstock.web.app import App
 from tests.asgi import MemoryClient, fetch, post, running
-from tests.peers import GatedEngine, WatchedEngine
+from tests.peers import GatedEngine, WatchedEngine, make_decoder, make_prompt
 
 ASK = {"prompt": "Once", "max_tokens": 4}
 
@@ -50,6 +50,44 @@ async def test_a_model_that_fails_is_not_ready_until_it_works_again(
         assert await ready(app) == (200, None)
         assert (await fetch(post(app, "/v1/completions", ASK))).status == 200
     assert app.service.default.decoder.schedule.free == 2
+
+
+async def test_giving_a_slot_says_nothing_of_the_model(model: Model) -> None:
+    engine = GatedEngine(model, slots=1)
+    decoder = make_decoder(engine, slots=1)
+    decoder.suspect = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        with decoder.open(make_prompt()) as [sequence]:
+            while not engine.entered:
+                await trio.lowlevel.checkpoint()
+            before = decoder.suspect
+            engine.permits.release()
+            await sequence.next_token()
+            assert (before, decoder.suspect) == (True, False)
+            engine.permits.release(100)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_asks_meanwhile_shares_the_trial(model: Model, tokenizer: Tokenizer) -> None:
+    engine = Sick(model, slots=1)
+    app = App(assemble(Settings(slots=1), "default", engine, tokenizer))
+    decoder, answers = app.service.default.decoder, list[bool]()
+
+    async def ask() -> None:
+        answers.append(await decoder.works())
+
+    async with running(app):
+        await fetch(post(app, "/v1/completions", ASK))
+        engine.ill = False
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(ask)
+            while not answers:
+                assert decoder.schedule.waiting <= 1
+                await trio.lowlevel.checkpoint()
+    assert answers == [True] * 6
+    assert len(engine.turns) == 1
 
 
 async def test_one_sequence_that_fails_among_others_says_nothing_of_the_model(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil, inf
+from typing import TypeAlias
 
 import trio
 
@@ -23,17 +24,25 @@ RETRY_AFTER_S = range(1, 61)
 _SMOOTHING = 0.2
 
 
+Displace: TypeAlias = Callable[[str, int, int, PenstockError], bool]
+"""For an account with so many arriving: end others in so many places with an error, or nobody."""
+
+
 class Place:
     """A request's place. Until it has `arrived` in the schedule, it is counted as waiting here."""
 
-    def __init__(self, admission: Admission, sequences: int) -> None:
+    def __init__(self, admission: Admission, sequences: int, account: str) -> None:
         self._admission = admission
         self._entering = sequences
+        self._account = account
         admission.entering += sequences
+        admission.entering_of[account] += sequences
 
     def arrived(self) -> None:
         """From here on the schedule knows of it. Idempotent."""
         self._admission.entering -= self._entering
+        self._admission.entering_of.subtract({self._account: self._entering})
+        self._admission.entering_of += Counter()  # drops what is 0
         self._entering = 0
 
 
@@ -41,7 +50,7 @@ class Admission:
     """Grants places; refuses at once beyond its bounds.
 
     `waiting` tells how many in the schedule wait for a slot, less the slots that are free;
-    `displace` ends one that waits on another account with an error, or says that none should.
+    `displace` ends others that wait with an error, or says that nobody should have to go.
     """
 
     def __init__(
@@ -52,10 +61,11 @@ class Admission:
         max_streams: int,
         waiting: Callable[[], int],
         max_streams_per_client: int = 0,
-        displace: Callable[[str, PenstockError], bool] = lambda account, error: False,
+        displace: Displace = lambda account, arriving, places, error: False,
     ) -> None:
         self.taken = 0
         self.entering = 0
+        self.entering_of: Counter[str] = Counter()
         self.draining = False
         self._slots = slots
         self._queue = queue
@@ -76,7 +86,7 @@ class Admission:
         self._check(sequences, caller)
         self.taken += sequences
         self._accounts[account] += sequences
-        place = Place(self, sequences)
+        place = Place(self, sequences, account)
         started = trio.current_time()
         try:
             yield place
@@ -109,6 +119,7 @@ class Admission:
         error = overloaded(self.retry_after_s)
         if self.taken + sequences > self._max_streams:
             raise error
-        while self._waiting() + self.entering + sequences > self._queue:
-            if not self._displace(caller.account, error):
-                raise error
+        short = self._waiting() + self.entering + sequences - self._queue
+        arriving = self.entering_of[caller.account] + sequences
+        if short > 0 and not self._displace(caller.account, arriving, short, error):
+            raise error

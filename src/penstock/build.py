@@ -24,7 +24,9 @@ Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
 
 KV_SHARE = 0.5
-"""Of the memory that is free, what the KV cache may come to take unless it is told otherwise."""
+"""Of the memory that is free, what KV caches may come to take unless they are told otherwise."""
+MIN_LEN = 128
+"""Fewer tokens of prompt and answer are chosen for nobody who has not asked for it."""
 
 
 def build_service(settings: Settings, report: Report = lambda line: None) -> Service:
@@ -34,27 +36,34 @@ def build_service(settings: Settings, report: Report = lambda line: None) -> Ser
     except ValueError as error:
         raise ModelError(str(error)) from None
     thread = EngineThread()
-    share = KV_SHARE / len(folders)
     models = []
     for name, folder in folders.items():
         tokenizer = load_tokenizer(folder)
         report(f"loading {name} ({folder})")
         model = load_model(folder, device=settings.device, threads=settings.threads)
-        engine = make_engine(settings, model, share)
+        engine = make_engine(settings, model, len(folders))
+        if not settings.max_len and engine.max_len < model.spec.max_positions:
+            report(
+                f"{name}: {engine.max_len} of {model.spec.max_positions} tokens a slot, which is "
+                "what memory allows; lower --slots, or set --max-len"
+            )
         if settings.warmup:
             report(f"warming up {name}")
-            warm_up(engine, settings.slots)
+            try:
+                warm_up(engine, settings.slots)
+            except Exception as error:
+                raise ModelError(f"{folder} does not decode: {error}") from error
         models.append(serve_engine(settings, name, engine, tokenizer, thread))
     return make_service(settings, models, thread)
 
 
-def make_engine(settings: Settings, model: Model, share: float = KV_SHARE) -> Engine:
-    """The engine of `model`, with a KV cache that fits the memory. Raises `ModelError`."""
+def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:
+    """The engine of one of `models`, with a KV cache that fits the memory. Raises `ModelError`."""
     try:
         return Engine(
             model,
             slots=settings.slots,
-            max_len=choose_max_len(settings, model, int(available_bytes() * share)),
+            max_len=choose_max_len(settings, model, available_bytes(), models),
             prefill_chunk=settings.prefill_chunk,
             parked_kv_bytes=settings.parked_kv_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
@@ -66,21 +75,23 @@ def make_engine(settings: Settings, model: Model, share: float = KV_SHARE) -> En
         ) from None
 
 
-def choose_max_len(settings: Settings, model: Model, budget_bytes: int) -> int:
-    """Tokens a slot: as set, else all that the model was made for, if `budget_bytes` hold it.
+def choose_max_len(settings: Settings, model: Model, free_bytes: int, models: int = 1) -> int:
+    """Tokens a slot: as set, else all that the model was made for, if its share of memory holds it.
 
-    Raises `ModelError` where what was set is more than all of the free memory.
+    Raises `ModelError` where that is too little, or what was set is more than all that is free.
     """
     limit = model.spec.max_positions
-    fitting = budget_bytes // (settings.slots * model.spec.kv_bytes_per_token)
-    if not settings.max_len:
-        return max(min(limit, fitting), min(limit, settings.prefill_chunk))
-    chosen = min(settings.max_len, limit)
-    if chosen * KV_SHARE > fitting:
-        need = chosen * settings.slots * model.spec.kv_bytes_per_token
+    column_bytes = settings.slots * model.spec.kv_bytes_per_token
+    if settings.max_len:
+        chosen, budget_bytes = min(settings.max_len, limit), free_bytes
+    else:
+        budget_bytes = int(free_bytes * KV_SHARE / models)
+        chosen = max(min(limit, budget_bytes // column_bytes), min(limit, MIN_LEN))
+    if chosen * column_bytes > budget_bytes:
+        need = chosen * column_bytes >> 20
         raise ModelError(
-            f"{settings.slots} slots of {chosen} tokens need {need >> 20} MiB of KV cache, more "
-            "than this machine has free; lower --slots or --max-len"
+            f"{settings.slots} slots of {chosen} tokens need {need} MiB of KV cache, more than "
+            f"the {budget_bytes >> 20} MiB there are for it; lower --slots or --max-len"
         )
     return chosen
 

@@ -20,7 +20,7 @@ from penstock.engine.sequence import EngineSequence, Result, Sampled
 from penstock.engine_thread import EngineThread
 from penstock.errors import PenstockError, internal
 from penstock.reader import TokenSequence
-from penstock.requests import Prompt, Sampling
+from penstock.requests import Caller, Prompt, Sampling
 from penstock.schedule import Schedule
 from penstock.turns import Chunk, Entry, Moves, State, Turn
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Results: TypeAlias = list[Result]
 
-PROBE = Prompt((0,), 1, Sampling(temperature=0), seed=0, ignore_eos=True)
+PROBE = Prompt((0,), 1, Sampling(temperature=0), 0, ignore_eos=True, caller=Caller("/ready"))
 """The smallest piece of work that runs the model."""
 
 
@@ -51,7 +51,8 @@ class Decoder:
         self.resting = False
         """True while nobody wants a token."""
         self.suspect = False
-        """True after a turn in which everything failed."""
+        """True after a run of the model in which everything failed."""
+        self._probing = trio.Lock()
         self._wakeup = trio.Event()
 
     def __repr__(self) -> str:
@@ -67,7 +68,6 @@ class Decoder:
             while True:
                 # Waiting for the thread cannot be cancelled, so this is where a busy one ends.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                self._forget_released()
                 await self.thread.acquire()
                 try:
                     worked = await self._take_turn()
@@ -77,7 +77,12 @@ class Decoder:
                     await self._wait_wanted()
 
     async def _take_turn(self) -> bool:
-        """Decide now that the thread is ours, so that whoever wants a token by now gets one."""
+        """Decide now that the thread is ours, so that whoever wants a token by now gets one.
+
+        Slots that became free in the schedule are freed in the engine first: nothing may come
+        between that and the decision who gets them.
+        """
+        self._forget_released()
         if (turn := self.schedule.begin(trio.current_time())) is None:
             return False
         self._interrupt = Interrupt()
@@ -103,23 +108,23 @@ class Decoder:
             for reader in readers:
                 reader.close()
 
-    def displace(self, account: str, error: PenstockError) -> bool:
-        """End the latest of a crowd that has made nothing yet, so that `account` can wait instead.
+    def displace(self, account: str, arriving: int, places: int, error: PenstockError) -> bool:
+        """End enough of a crowd that has not begun, so that `account` can wait in their `places`.
 
-        False where no account has so many more waiting that this would be fair.
+        False, and nobody is ended, where no other line is so much longer that this would be fair.
         """
-        for entry in self.schedule.crowd(account):
-            reader = self._readers.get(entry)
-            if reader is not None and not reader.computed:
-                self.schedule.leave(entry)
-                reader.fail_nowait(error)
-                return True
-        return False
+        crowd = self.schedule.crowd(account, arriving, places)
+        for entry in crowd:
+            self.schedule.leave(entry)
+            self._readers[entry].fail_nowait(error)
+        return bool(crowd)
 
     async def works(self) -> bool:
         """Whether the model makes tokens: it just did, or it makes one when it is asked to."""
-        if not self.suspect:
-            return True
+        async with self._probing:
+            return not self.suspect or await self._probe()
+
+    async def _probe(self) -> bool:
         with self.open(PROBE) as [sequence]:
             try:
                 await sequence.next_token()
@@ -185,7 +190,8 @@ class Decoder:
             results = result.unwrap()
         except Exception as error:
             results = [error for _ in turn.entries]
-        self.suspect = all(isinstance(got, Exception) for got in results)
+        if not isinstance(turn, Moves):
+            self._judge(results)
         for entry, got in zip(turn.entries, results, strict=True):
             if entry.state is State.ENDED:
                 continue
@@ -193,6 +199,13 @@ class Decoder:
                 self._fail(entry, got)
             else:
                 self._advance(entry, got)
+
+    def _judge(self, results: Results) -> None:
+        """A run in which everything failed is suspicious; one that was cut short tells nothing."""
+        if all(isinstance(got, Exception) for got in results):
+            self.suspect = True
+        elif not self._interrupt.wanted:
+            self.suspect = False
 
     def _advance(self, entry: Entry, sampled: Sampled | None) -> None:
         if entry.state is State.PREFILL and self._opened[entry].prefilled:

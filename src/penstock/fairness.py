@@ -10,7 +10,7 @@ can save up for later. While nobody waits there is nothing to share, and counter
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -28,6 +28,8 @@ class Charged(Protocol):
     def account(self) -> str: ...
     @property
     def weight(self) -> float: ...
+    @property
+    def places(self) -> int: ...
 
 
 T = TypeVar("T", bound=Charged)
@@ -40,6 +42,10 @@ class _Account(Generic[T]):
     served: float = 0.0
     turn: int = -1
     waiting: deque[T] = field(default_factory=deque)
+
+    @property
+    def line(self) -> int:
+        return sum(item.places for item in self.waiting)
 
 
 class FairQueue(Generic[T]):
@@ -81,14 +87,33 @@ class FairQueue(Generic[T]):
         account.waiting.remove(item)
         self._shrink()
 
-    def crowd(self, account: str) -> list[T]:
-        """The longest line of one account, if it is longer than that of `account` by two.
+    @property
+    def places(self) -> int:
+        """How many slots are waited for."""
+        return sum(account.line for account in self._accounts.values())
 
-        Giving the place of one of them to `account` brings the lines nearer to each other.
+    def crowd(
+        self, account: str, arriving: int, places: int, may_go: Callable[[T], bool]
+    ) -> list[T]:
+        """Those that have to go so that `places` are free for `account`, the latest first.
+
+        Each is of the line that is longest by then, which stays at least as long as that of
+        `account` with those `arriving`. None at all where that cannot be.
         """
-        own = self._accounts.get(account)
-        line = max((each.waiting for each in self._accounts.values()), key=len, default=deque[T]())
-        return list(line) if len(line) >= (len(own.waiting) if own else 0) + 2 else []
+        line = arriving + sum(each.line for name, each in self._accounts.items() if name == account)
+        others = [each for name, each in self._accounts.items() if name != account]
+        lines = [[item for item in each.waiting if may_go(item)] for each in others]
+        lengths = [each.line for each in others]
+        going: list[T] = []
+        while sum(item.places for item in going) < places:
+            longest = max(range(len(lines)), key=lambda i: (bool(lines[i]), lengths[i]), default=-1)
+            if longest < 0 or not lines[longest]:
+                return []
+            going.append(lines[longest].pop())
+            lengths[longest] -= going[-1].places
+            if lengths[longest] < line:
+                return []
+        return going
 
     def charge(self, item: T, cost: float) -> None:
         """Count `cost` against the account of `item`."""

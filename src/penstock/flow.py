@@ -26,11 +26,17 @@ class Flow:
         self.observe_gap: Callable[[float], object] = _unobserved
         self._wrote_s: float | None = None
         self._through: dict[int, int] = {}
+        self._folded: dict[int, int] = {}
 
     @property
     def delivered(self) -> int:
         """Tokens covered by completed writes, those of all choices together."""
         return sum(self._through.values())
+
+    def folded(self, event: Event) -> None:
+        """`event` is part of what will be written later."""
+        if not isinstance(event, Failed):
+            self._folded[event.choice] = event.through
 
     def wrote(self, event: Event, started_s: float, ended_s: float) -> None:
         """`event` was written whole."""
@@ -40,4 +46,6 @@ class Flow:
         if self._wrote_s is not None and isinstance(event, Delta):
             self.observe_gap(started_s - self._wrote_s)
         self._wrote_s = ended_s
+        self._through |= self._folded
+        self._folded.clear()
         self._through[event.choice] = event.through

@@ -10,7 +10,7 @@ import trio
 
 from penstock.decoder import Decoder
 from penstock.engine.text import TextStream
-from penstock.errors import reraise_single
+from penstock.errors import PenstockError
 from penstock.events import Delta, Ended, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
 from penstock.reader import TokenSequence
@@ -125,16 +125,23 @@ class Generation:
     async def _decode_all(self, sequences: list[TokenSequence], emit: Emit) -> Ended:
         """Each choice in a task of its own, so that each is stopped by its own reader only."""
         ended: list[Ended] = []
+        errors: list[PenstockError] = []
 
         async def decode(choice: Choice, sequence: TokenSequence) -> None:
-            ended.append(await choice.decode(sequence, emit))
+            try:
+                ended.append(await choice.decode(sequence, emit))
+            except PenstockError as error:
+                # Not through the nursery: two that fail at once, or one that fails while all are
+                # cancelled, would come out as a group.
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+                return
             if len(ended) < len(sequences):
                 await emit(ended[-1])
 
-        try:
-            async with trio.open_nursery() as nursery:
-                for choice, sequence in zip(self._choices, sequences, strict=True):
-                    nursery.start_soon(decode, choice, sequence)
-        except BaseExceptionGroup as group:
-            reraise_single(group)
+        async with trio.open_nursery() as nursery:
+            for choice, sequence in zip(self._choices, sequences, strict=True):
+                nursery.start_soon(decode, choice, sequence)
+        if errors:
+            raise errors[0]
         return ended[-1]

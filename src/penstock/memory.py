@@ -8,6 +8,7 @@ from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 62
 
 
 def available_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
@@ -39,5 +40,15 @@ def _allowed(cgroup: Path) -> int:
         limit = (cgroup / "memory.max").read_text().strip()
         used = int((cgroup / "memory.current").read_text())
     except (OSError, ValueError):
-        return 1 << 62
-    return 1 << 62 if limit == "max" else max(int(limit) - used, 0)
+        return _UNLIMITED
+    return _UNLIMITED if limit == "max" else max(int(limit) - used + _cached(cgroup), 0)
+
+
+def _cached(cgroup: Path) -> int:
+    """File pages that count as used and are given up on demand: reading a model fills them."""
+    try:
+        stat = (cgroup / "memory.stat").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^inactive_file (\d+)$", stat, re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -18,7 +18,7 @@ def embedded_model() -> Path:
 def parse_models(texts: Sequence[str]) -> dict[str, Path]:
     """Folders by served name, the embedded model if there is none. Raises `ValueError`."""
     found: dict[str, Path] = {}
-    for name, folder in map(parse_model, texts or ("",)):
+    for name, folder in map(parse_model, [text for text in texts if text] or [""]):
         if name in found:
             raise ValueError(f"two models are called {name}; name them with --model NAME=PATH")
         found[name] = folder
@@ -26,13 +26,15 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def parse_model(text: str) -> tuple[str, Path]:
-    """`NAME=FOLDER`, `FOLDER`, or nothing, as a served name and a folder.
+    """`NAME=FOLDER`, `FOLDER`, or nothing, as a served name and a folder. Raises `ValueError`.
 
     The path of one .onnx file is good for a folder; the name is then that of its folder.
     """
     if not text:
         return EMBEDDED, embedded_model()
-    name, separator, folder = text.partition("=")
+    name, separator, folder = (part.strip() for part in text.partition("="))
+    if separator and not (name and folder):
+        raise ValueError(f"--model {text} has no name or no path; it is NAME=PATH, or PATH alone")
     if separator:
         return name, Path(folder)
     return _name_of(Path(text)), Path(text)

@@ -119,6 +119,8 @@ async def _write(
             event, live.told = live.end(event), True
         data = encoder.heartbeat() if event is None else encoder.encode(event)
         if not data:
+            if event is not None:
+                live.flow.folded(event)
             continue
         started_s = trio.current_time()
         with trio.move_on_after(pace.stall_deadline_s) as patience:

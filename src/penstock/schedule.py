@@ -51,7 +51,6 @@ class Schedule:
     _evicted: dict[Entry, None] = field(default_factory=dict)
     _leaving: list[Entry] = field(default_factory=list)
     _released: list[Entry] = field(default_factory=list)
-    _followers: dict[Entry, tuple[Entry, ...]] = field(default_factory=dict)
     _turn: Turn | None = None
     _chunks: int = 0
 
@@ -68,7 +67,8 @@ class Schedule:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting) + sum(map(len, self._followers.values()))
+        """Those that wait for a slot, or for the prompt that they share to be computed."""
+        return self._waiting.places + sum(len(entry.followers) for entry in self._prefill)
 
     @property
     def active(self) -> int:
@@ -89,14 +89,11 @@ class Schedule:
 
     def arrive(self, entry: Entry, *followers: Entry) -> None:
         """A new sequence asks for a slot; `followers` do once its prompt is computed."""
-        entry.state = State.WAITING
+        entry.state, entry.followers = State.WAITING, followers
         self._waiting.push(entry)
-        if followers:
-            self._followers[entry] = followers
 
     def leave(self, entry: Entry) -> None:
         """A sequence's reader is gone, or has all it wanted. Idempotent."""
-        self._followers.pop(entry, None)
         match entry.state:
             case State.NEW:
                 self._released.append(entry)
@@ -114,9 +111,9 @@ class Schedule:
                 self._let_go(entry)
         entry.state = State.ENDED
 
-    def crowd(self, account: str) -> list[Entry]:
-        """Who may have to go for `account` where too many wait, the latest first."""
-        return self._waiting.crowd(account)[::-1]
+    def crowd(self, account: str, arriving: int, places: int) -> list[Entry]:
+        """Who has to go so that `places` are free for `account`; none where that is unfair."""
+        return self._waiting.crowd(account, arriving, places, lambda entry: not entry.begun)
 
     def read(self, entry: Entry) -> None:
         """The reader waits for a token."""
@@ -152,8 +149,10 @@ class Schedule:
         self._decode[entry] = None
         entry.state = State.DECODE
         self._waiting.charge(entry, PROMPT_COST * entry.prompt_tokens)
-        for follower in self._followers.pop(entry, ()):
+        followers, entry.followers = entry.followers, ()
+        for follower in followers:
             if follower.state is State.NEW:
+                follower.begun = True
                 self.arrive(follower)
 
     def made(self, entry: Entry, now_s: float, *, last: bool) -> None:
@@ -207,7 +206,7 @@ class Schedule:
         admitted = []
         while self._waiting and self.free:
             entry = self._waiting.pop()
-            entry.state, entry.seated_s = State.PREFILL, now_s
+            entry.state, entry.seated_s, entry.begun = State.PREFILL, now_s, True
             self._prefill.append(entry)
             admitted.append(entry)
         return tuple(admitted)

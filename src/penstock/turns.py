@@ -22,6 +22,8 @@ class Entry:
     """One sequence as the schedule sees it.
 
     `account` is who is charged for it, and `weight` how much more than others that one may have.
+    `followers` are the other answers to the same prompt, until that is computed. It has `begun`
+    once it, or the one it followed, was given a slot.
     `held` counts tokens made and not yet taken; `reading` is true while its reader waits for one.
     Times are in seconds: when its slot was given, and since when it is parked (inf: it is not).
     """
@@ -29,12 +31,19 @@ class Entry:
     account: str = ""
     weight: float = 1.0
     prompt_tokens: int = 0
+    followers: tuple[Entry, ...] = ()
+    begun: bool = False
     state: State = State.NEW
     held: int = 0
     reading: bool = False
     in_turn: bool = False
     seated_s: float = -inf
     parked_s: float = inf
+
+    @property
+    def places(self) -> int:
+        """How many slots it waits for, with its followers."""
+        return 1 + len(self.followers)
 
 
 @dataclass(frozen=True, slots=True)

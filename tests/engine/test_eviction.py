@@ -94,9 +94,12 @@ def test_the_oldest_copies_are_given_up_for_the_budget() -> None:
     assert (parked.dropped, parked.bytes) == (1, 3 * copy_of(10).bytes)
     assert parked.take(0) is None
     assert parked.take(2) is not None
+    assert parked.take(1) is not None
     parked.put(9, copy_of(31))
-    assert (parked.take(9), parked.bytes) == (None, 0)
-    assert repr(parked) == "<ParkedKV 0 copies, 0 bytes>"
+    assert parked.take(9) is None, "larger than the budget"
+    assert repr(parked) == f"<ParkedKV 1 copies, {copy_of(10).bytes} bytes>"
+    assert parked.take(3) is not None, "and nobody else's copy goes for it"
+    assert (parked.dropped, parked.bytes) == (2, 0)
 
 
 @pytest.mark.parametrize("suffix", [1, CHUNK - 1, CHUNK, CHUNK + 3])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from penstock.build import assemble, make_engine, make_service, serve_engine
 from penstock.decoder import Decoder
@@ -18,7 +21,7 @@ from penstock.settings import Settings
 from penstock.web.app import App
 from tests.asgi import MemoryClient, fetch, post, running
 from tests.engine.layouts import CASES, MODELS, opened
-from tests.peers import CHUNK, MAX_LEN, make_prompt
+from tests.peers import CHUNK, MAX_LEN, GatedEngine, make_prompt, settled
 
 TEXT = "/v1/completions"
 ASK = {"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
@@ -137,3 +140,32 @@ async def test_models_that_both_have_work_take_turns(model: Model) -> None:
     assert "aaa" not in "".join(turns)
     assert "bbb" not in "".join(turns)
     assert "".join(turns).count("ab") >= 28
+
+
+async def test_a_slot_freed_while_its_decoder_waits_for_its_turn_can_be_given_on(
+    model: Model,
+) -> None:
+    """The schedule knew that it was free and the engine did not yet: the next sequence failed."""
+    thread, gated = EngineThread(), GatedEngine(model, slots=1)
+    decoder = Decoder(make_small(model), Schedule(1), thread)
+    other = Decoder(gated, Schedule(1), thread)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decoder.run)
+        nursery.start_soon(other.run)
+        leaving = ExitStack()
+        [leaver] = leaving.enter_context(decoder.open(make_prompt(seed=2)))
+        await leaver.next_token()
+        await settled(decoder)
+        with other.open(make_prompt(seed=1)), trio.fail_after(20):
+            while not gated.entered:
+                await trio.lowlevel.checkpoint()
+            with decoder.open(make_prompt(seed=3)) as [follower]:
+                await wait_all_tasks_blocked()
+                leaving.close()
+                gated.permits.release(1000)
+                await follower.next_token()
+        nursery.cancel_scope.cancel()
+
+
+def make_small(model: Model) -> Engine:
+    return Engine(model, slots=1, max_len=MAX_LEN, prefill_chunk=CHUNK)

@@ -59,7 +59,8 @@ class Allowance:
     async def spend(self) -> None:
         """One more token, as soon as the pace allows. Raises `PenstockError` at the quota's end."""
         while not self._left:
-            self._left, wait_s = await self._lease(BLOCK, whole=False)
+            granted, wait_s = await self._lease(BLOCK, whole=False)
+            self._left += granted
             if not self._left:
                 await trio.sleep(wait_s)
         self._left -= 1

@@ -25,6 +25,9 @@ class ParkedKV:
 
     def put(self, key: int, copy: Copy) -> None:
         """Keep `copy`, at the expense of older ones; one beyond the whole budget is not kept."""
+        if copy.bytes > self._budget_bytes:
+            self.dropped += 1
+            return
         self._copies[key] = copy
         self.bytes += copy.bytes
         while self.bytes > self._budget_bytes:

@@ -40,9 +40,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return [_bind(family, address) for family, _, _, _, address in found]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no such host name"
         raise BindError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose with --host and --port"
+            f"cannot listen on {host}:{port}: {why}; choose with --host and --port"
         ) from None
 
 
