@@ -49,6 +49,11 @@ docs:
 bench *options:
     {{ python }} bench/delivered.py {{ options }}
 
+# Memory and gauges over many short jobs
+[group('measure')]
+soak *options:
+    {{ python }} bench/jobs.py {{ options }}
+
 # Lines in each room
 [group('measure')]
 size:

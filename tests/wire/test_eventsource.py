@@ -78,7 +78,8 @@ async def test_an_answer_that_is_cut_in_the_middle_appears_once_and_whole(
         # Once more for the end of the body, which is no end to an EventSource, and then 204.
         assert each["states"][-1] == CLOSED
         assert set(each["states"][:-1]) == {CONNECTING}
-    assert sum(len(each["states"]) for each in seen) == 4 + 2 * 2
+    # Chromium may repeat what was reset before it was answered without telling.
+    assert sum(len(each["states"]) for each in seen) - 2 * 2 in (3, 4)
 
 
 async def test_a_question_that_is_cut_is_asked_once(server: Server, browser: Browser) -> None:
