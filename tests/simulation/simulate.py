@@ -13,7 +13,7 @@ from unittest import mock
 
 import trio
 import trio._core._run as trio_run
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
 from penstock.build import assemble
@@ -53,7 +53,9 @@ def _tokenizer() -> Tokenizer:
 def run(seed: int) -> Story:
     """Live through one world. The same seed gives the same story."""
     lines: list[str] = []
-    logging.getLogger("penstock").setLevel(logging.CRITICAL)
+    log = logging.getLogger("penstock")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # as hypothesis does
     trio_run._r.seed(seed)
@@ -62,6 +64,7 @@ def run(seed: int) -> Story:
     except BaseException as error:
         return Story(seed, tuple(lines), _explain(error))
     finally:
+        log.setLevel(level)
         trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]  # type: ignore[misc]
         trio_run._r.setstate(before[1])
     return Story(seed, tuple(lines), None)
@@ -89,6 +92,7 @@ async def _live(seed: int, lines: list[str]) -> None:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as service_nursery:
             service_nursery.start_soon(service.run)
+            await wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
                 world = World(seed, app, engine, Edge(app, connections), tokenizer, settings, lines)
@@ -98,10 +102,8 @@ async def _live(seed: int, lines: list[str]) -> None:
                     await _play(world, cast_of(world, random), random)
                     connections.cancel_scope.cancel()
             await _settle(world)
-            world.expect(
-                trio.lowlevel.current_statistics().tasks_living <= tasks + 4,
-                "tasks are left",
-            )
+            left = trio.lowlevel.current_statistics().tasks_living - tasks
+            world.expect(left == 0, f"{left} tasks are left")
             service_nursery.cancel_scope.cancel()
         if auditor.broken is not None:
             raise BrokenPromiseError(auditor.broken)

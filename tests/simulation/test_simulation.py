@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import trio
@@ -18,6 +22,7 @@ from penstock.turns import Entry, State
 
 from .simulate import run
 
+ROOT = Path(__file__).parents[2]
 SEEDS = 60
 """Here; CI lives through more, with `just simulate`."""
 ENOUGH = 200
@@ -36,6 +41,17 @@ def test_a_seed_tells_the_same_story_again() -> None:
     stories = [run(seed) for seed in range(20)]
     assert [run(seed) for seed in range(20)] == stories
     assert len({story.lines for story in stories}) == 20
+
+
+@pytest.mark.slow
+def test_a_seed_tells_the_same_story_in_another_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "6"]
+    told = {
+        subprocess.check_output(command, env=os.environ | {"PYTHONHASHSEED": seed}, cwd=ROOT)
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+    assert str(run(6)) in told.pop().decode()
 
 
 def lose_an_event_at_resume(patch: pytest.MonkeyPatch) -> None:
