@@ -28,7 +28,7 @@ class Client:
         words = " ".join(random.choices(WORDS, k=random.randrange(1, 12)))
         self.asked: dict[str, Any] = {
             "prompt": f"{name} {words}",
-            "max_tokens": random.randrange(1, 24),
+            "max_tokens": random.randrange(1, random.choice((4, 24, 60))),
             "seed": random.randrange(1 << 30),
             "ignore_eos": True,
         }
@@ -86,7 +86,7 @@ class Client:
             self.expect(end["usage"]["completion_tokens"] == tokens, f"counted {end['usage']}")
 
     async def run(self) -> None:
-        await trio.sleep(self.random.uniform(0, 30))
+        await trio.sleep(self.random.uniform(0, self.world.arrivals_s))
         self.tell("arrives")
         try:
             await self.act()

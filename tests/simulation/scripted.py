@@ -151,13 +151,14 @@ class ScriptedEngine:
 
 
 class TimedThread(InlineThread):
-    """Each turn takes a while, of virtual time."""
+    """Each turn takes a while, of virtual time: in some worlds next to none, in some a second."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._random = random
+        self._turns_s = random.choice(((0, 0.001, 0.01), (0.01, 0.3), (0.5, 1.5)))
 
     async def run(self, function: Callable[[], T]) -> T:
         with trio.CancelScope(shield=True):
-            await trio.sleep(self._random.choice((0, 0.001, 0.01)))
+            await trio.sleep(self._random.choice(self._turns_s))
         return await super().run(function)

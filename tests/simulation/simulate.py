@@ -95,7 +95,9 @@ async def _live(seed: int, lines: list[str]) -> None:
             await wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
-                world = World(seed, app, engine, Edge(app, connections), tokenizer, settings, lines)
+                arrivals_s = random.choice((1, 5, 30))
+                edge = Edge(app, connections)
+                world = World(seed, app, engine, edge, tokenizer, settings, arrivals_s, lines)
                 auditor = Auditor(world.app, engine, settings, service_nursery.cancel_scope)
                 trio.lowlevel.add_instrument(auditor)
                 with mock.patch.object(pipeline, "run", auditor.watch(pipeline.run)):

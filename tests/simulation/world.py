@@ -32,6 +32,8 @@ class World:
     edge: Edge
     tokenizer: Tokenizer
     settings: Settings
+    arrivals_s: float
+    """Clients arrive within so many seconds."""
     lines: list[str] = field(default_factory=list)
     draining: bool = False
 
