@@ -21,6 +21,9 @@ RESUME_WINDOW_S = 30.0
 class Client:
     """One client: its draws are its own, so that others do not change what it does."""
 
+    late = False
+    """It read nothing for so long that it may have been forgotten."""
+
     def __init__(self, world: World, random: Random, name: str) -> None:
         self.world = world
         self.random = random
@@ -28,7 +31,7 @@ class Client:
         words = " ".join(random.choices(WORDS, k=random.randrange(1, 12)))
         self.asked: dict[str, Any] = {
             "prompt": f"{name} {words}",
-            "max_tokens": random.randrange(1, random.choice((4, 24, 60))),
+            "max_tokens": random.randrange(1, random.choice((4, 24, 60, 60))),
             "seed": random.randrange(1 << 30),
             "ignore_eos": True,
         }
@@ -44,9 +47,9 @@ class Client:
         self.world.expect(condition, f"{self.name}: {what}")
 
     def pace(self) -> Pace:
-        """Fast, slow, for a while not at all, or gone after some bytes."""
+        """Fast, slow, for a while not at all, or gone after some bytes, as is usual here."""
         random = self.random
-        match random.choice(("fast", "fast", "slow", "stops", "leaves", "leaves")):
+        match random.choice(self.world.habits.paces):
             case "slow":
                 return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
             case "stops":
@@ -54,8 +57,16 @@ class Client:
                 return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
             case "leaves":
                 return Pace(cut_at=random.randrange(2500))
+            case "stops and leaves":
+                last = random.randrange(1000)
+                return Pace(stop_at=last, stop_s=random.choice((1.0, 10.0)), cut_at=last)
             case _:
                 return Pace()
+
+    @property
+    def unread(self) -> bool:
+        """Whether its job may have been cancelled for want of a reader."""
+        return self.late and self.world.habits.slow
 
     def exchange(self, pace: Pace | None = None) -> Exchange:
         try:
@@ -86,7 +97,7 @@ class Client:
             self.expect(end["usage"]["completion_tokens"] == tokens, f"counted {end['usage']}")
 
     async def run(self) -> None:
-        await trio.sleep(self.random.uniform(0, self.world.arrivals_s))
+        await trio.sleep(self.random.uniform(0, self.world.habits.arrivals_s))
         self.tell("arrives")
         try:
             await self.act()

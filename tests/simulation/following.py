@@ -17,13 +17,15 @@ class Following(Client):
     """One who reads numbered events over as many connections as that takes."""
 
     events: dict[int, bytes]
-    late = False
-    """It read nothing for so long that it may have been forgotten."""
 
     async def follow(
         self, path: Callable[[int], tuple[str, dict[str, str]]], got: list[bytes]
     ) -> str:
-        """Read on behind `got` until the end; how that came: end, gone, 404, refused."""
+        """Read on behind `got` until the end; how that came: end, gone, 404, refused.
+
+        Some do not come back once they have lost their connection.
+        """
+        gives_up = self.random.random() < self.world.habits.impatience
         for attempt in range(100):
             pace = self.pace() if attempt < 4 else Pace()
             exchange = None
@@ -40,6 +42,8 @@ class Following(Client):
                 self.check_lost(pace)
                 self.late |= pace.stop_s > RESUME_WINDOW_S
                 self.tell(f"lost its connection after {len(got)}")
+                if gives_up:
+                    return "gone"
             finally:
                 if exchange is not None:
                     exchange.wire.reset()
@@ -93,7 +97,7 @@ class Asking(Following):
         pieces = [each["text"] for each in told if "text" in each]
         end = told[-1] if ended == "end" else None
         if end is not None and end["finish_reason"] == "error":
-            self.check_error(end["error"], set())
+            self.check_error(end["error"], {"unread"} if self.unread else set())
             end = None
         self.check_pieces(pieces, end=end)
         late = ended == "204" and self.late

@@ -151,12 +151,12 @@ class ScriptedEngine:
 
 
 class TimedThread(InlineThread):
-    """Each turn takes a while, of virtual time: in some worlds next to none, in some a second."""
+    """Each turn takes one of these times, in virtual seconds."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, turns_s: tuple[float, ...]) -> None:
         super().__init__()
         self._random = random
-        self._turns_s = random.choice(((0, 0.001, 0.01), (0.01, 0.3), (0.5, 1.5)))
+        self._turns_s = turns_s
 
     async def run(self, function: Callable[[], T]) -> T:
         with trio.CancelScope(shield=True):

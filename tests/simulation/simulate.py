@@ -27,7 +27,7 @@ from .auditor import Auditor
 from .casting import Play, cast_of
 from .edge import Edge
 from .scripted import CHUNK, Script, ScriptedEngine, TimedThread
-from .world import BrokenPromiseError, World
+from .world import PACES, BrokenPromiseError, Habits, World
 
 PATIENCE_S = 4000
 """Of virtual time, for a whole world."""
@@ -81,11 +81,11 @@ def _explain(error: BaseException) -> str:
 async def _live(seed: int, lines: list[str]) -> None:
     random = Random(seed)
     tokenizer = _tokenizer()
-    settings = _settings(random)
+    settings, habits = _settings(random), _habits(random)
     faults = random.choice((0, 0, 0.02))
     engine = ScriptedEngine(Script(tokenizer), settings.slots, Random(random.random()), faults)
     service = assemble(settings, "default", cast("Engine", engine), tokenizer)
-    service.decoder.thread = TimedThread(Random(random.random()))
+    service.decoder.thread = TimedThread(Random(random.random()), habits.turns_s)
     numbers = count(1)
     service.jobs.make_id = lambda: f"job_{next(numbers):032x}"
     app = App(service)
@@ -95,9 +95,8 @@ async def _live(seed: int, lines: list[str]) -> None:
             await wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
-                arrivals_s = random.choice((1, 5, 30))
                 edge = Edge(app, connections)
-                world = World(seed, app, engine, edge, tokenizer, settings, arrivals_s, lines)
+                world = World(seed, app, engine, edge, tokenizer, settings, habits, lines)
                 auditor = Auditor(world.app, engine, settings, service_nursery.cancel_scope)
                 trio.lowlevel.add_instrument(auditor)
                 with mock.patch.object(pipeline, "run", auditor.watch(pipeline.run)):
@@ -151,6 +150,16 @@ async def _settle(world: World) -> None:
         "keys": len(service.jobs._locks),
     }
     world.expect(not any(left.values()), f"left behind: {left}")
+
+
+def _habits(random: Random) -> Habits:
+    paces = random.sample(PACES, random.randrange(1, len(PACES) + 1))
+    return Habits(
+        arrivals_s=random.choice((1, 5, 30)),
+        paces=tuple(paces),
+        impatience=random.choice((0, 0.3, 1)),
+        turns_s=random.choice(((0, 0.001, 0.01), (0.01, 0.3), (0.5, 1.5))),
+    )
 
 
 def _settings(random: Random) -> Settings:

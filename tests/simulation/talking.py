@@ -20,7 +20,6 @@ class Talking(Client):
         self.resumable = random.random() < 0.6
         self.cancels = random.random() < 0.15
         self.credits = random.choice((None, None, 0, 3))
-        self.late = False
         self.heard: list[str] = []
         for attempt in range(100):
             pace = self.pace() if attempt < 4 else Pace()
@@ -97,7 +96,7 @@ class Talking(Client):
             return True
         self.check_pieces(self.heard, end=None)
         if kind == "cancelled":
-            self.expect(asked_end or self.cancels, "cancelled by nobody")
+            self.expect(asked_end or self.cancels or self.unread, "cancelled by nobody")
         else:
             late = {"job_not_found"} if self.late else set()
             self.check_error(message["error"], MAY_REFUSE | late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -111,9 +112,9 @@ def count_a_cancelled_one_twice(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "told"),
     [
-        (lose_an_event_at_resume, "and was"),
+        (lose_an_event_at_resume, "whole answer"),
         (keep_the_slot_of_one_that_leaves_in_prefill, "Entry"),
-        (forget_to_wake_the_writer_when_a_reader_leaves, "nobody came back"),
+        (forget_to_wake_the_writer_when_a_reader_leaves, "by nobody|unread|deadline"),
         (let_a_window_pass_one_more, "events with"),
         (count_a_cancelled_one_twice, "counted as running"),
     ],
@@ -123,4 +124,4 @@ def test_a_planted_bug_is_found(
 ) -> None:
     plant(monkeypatch)
     errors = (run(seed).error for seed in range(ENOUGH))
-    assert told in next(filter(None, errors), "no world noticed")
+    assert re.search(told, next(filter(None, errors), "no world noticed"))
