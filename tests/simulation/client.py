@@ -21,8 +21,8 @@ RESUME_WINDOW_S = 30.0
 class Client:
     """One client: its draws are its own, so that others do not change what it does."""
 
-    late = False
-    """It read nothing for so long that it may have been forgotten."""
+    _heard_s = 0.0
+    _away_s = 0.0
 
     def __init__(self, world: World, random: Random, name: str) -> None:
         self.world = world
@@ -63,6 +63,18 @@ class Client:
             case _:
                 return Pace()
 
+    def hears(self) -> None:
+        """Something has come, so that its reader is there, or was a moment ago."""
+        now_s = trio.current_time()
+        self._away_s = max(self._away_s, now_s - self._heard_s)
+        self._heard_s = now_s
+
+    @property
+    def late(self) -> bool:
+        """Whether it heard nothing for so long that it may have been forgotten."""
+        away_s = max(self._away_s, trio.current_time() - self._heard_s)
+        return away_s > RESUME_WINDOW_S
+
     @property
     def unread(self) -> bool:
         """Whether its job may have been cancelled for want of a reader."""
@@ -99,6 +111,7 @@ class Client:
     async def run(self) -> None:
         await trio.sleep(self.random.uniform(0, self.world.habits.arrivals_s))
         self.tell("arrives")
+        self._heard_s = trio.current_time()
         try:
             await self.act()
         except LostError:

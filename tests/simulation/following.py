@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import trio
 
-from .client import MAY_REFUSE, RESUME_WINDOW_S, Client
+from .client import MAY_REFUSE, Client
 from .wire import Exchange, LostError, Pace
 
 
@@ -40,7 +40,6 @@ class Following(Client):
                 if self.world.draining and not self.world.edge.open:
                     return "gone"
                 self.check_lost(pace)
-                self.late |= pace.stop_s > RESUME_WINDOW_S
                 self.tell(f"lost its connection after {len(got)}")
                 if gives_up:
                     return "gone"
@@ -53,6 +52,7 @@ class Following(Client):
     async def _read(self, exchange: Exchange, got: list[bytes]) -> str | None:
         buffer = bytearray()
         while (event := await exchange.event(buffer)) is not None:
+            self.hears()
             event = event.replace(b"retry: 1000\n", b"")
             number = int(event.split(b"id: ")[1].split(b"\n")[0].split(b":")[-1])
             self.expect(number == len(got) + 1, f"event {number} after {len(got)}")

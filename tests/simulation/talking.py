@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from .client import MAY_REFUSE, RESUME_WINDOW_S, Client, leaves
+from .client import MAY_REFUSE, Client, leaves
 from .wire import LostError, Pace, Socket
 
 
@@ -49,7 +49,6 @@ class Talking(Client):
                 self.tell(f"was closed with {socket.code}")
             else:
                 self.expect(leaves(pace) or spoke_rubbish, f"lost its socket, {socket.code}")
-            self.late |= pace.stop_s > RESUME_WINDOW_S
             self.tell(f"lost its socket after {len(self.heard)}")
             return False
         finally:
@@ -76,6 +75,7 @@ class Talking(Client):
                 asked_end = True
                 await socket.tell("cancel")
             message = await socket.hear()
+            self.hears()
             match message["type"]:
                 case "started":
                     self.job_id = message["job_id"]
