@@ -49,6 +49,11 @@ docs:
 bench *options:
     {{ python }} bench/delivered.py {{ options }}
 
+# Memory and gauges over many short jobs
+[group('measure')]
+soak *options:
+    {{ python }} bench/jobs.py {{ options }}
+
 # Lines in each room
 [group('measure')]
 size:
@@ -59,3 +64,10 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
+    # Without these two, the tests that drive real EventSources are skipped.
+    if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -q && apt-get install -qy --no-install-recommends chromium
+    fi
+    if command -v npm >/dev/null && [ ! -d .tools/node_modules/eventsource ]; then
+        npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1
+    fi

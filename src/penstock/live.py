@@ -41,7 +41,7 @@ class Live:
         self.release()
 
     def end(self, terminal: Terminal) -> Terminal:
-        """How it ended; one that was stopped may have been cut short, whatever its source says."""
+        """How it ended. One that reached its end while it was stopped may have been cut short."""
         if self._stop is not None and isinstance(terminal, Finished):
             terminal = self.stopped()
         self.terminal = self.terminal or terminal

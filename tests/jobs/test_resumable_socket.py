@@ -10,6 +10,7 @@ from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.web.app import App
 from tests.asgi import running
+from tests.checkpoints import cancel_everywhere
 from tests.peers import settled
 from tests.web.test_disconnect import count
 
@@ -187,6 +188,28 @@ async def test_a_socket_that_nobody_follows_is_cancelled_in_time(
         await trio.sleep(2)
         assert count(app, "requests_cancelled_total", reason="unread") == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_socket_that_is_lost_at_any_point_leaves_nothing_for_long(
+    model: Model, tokenizer: Tokenizer, autojump_clock: MockClock
+) -> None:
+    app = make_timed_app(model, tokenizer, job_window=4)
+    names = ("live", "active", "waiting", "jobs_running", "job_readers", "jobs_kept")
+
+    async def scenario() -> None:
+        peer = SocketPeer(app)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.run)
+            await started(peer, max_tokens=3)
+            await peer.hear("complete")
+            peer.leave()
+
+    async def check(cut_short: bool) -> None:
+        await trio.sleep(100)
+        assert {name: count(app, name) for name in names} == dict.fromkeys(names, 0)
+
+    async with running(app):
+        assert await cancel_everywhere(scenario, check) > 20
 
 
 async def test_a_drain_tells_the_end_and_closes(

@@ -21,6 +21,9 @@ RESUME_WINDOW_S = 30.0
 class Client:
     """One client: its draws are its own, so that others do not change what it does."""
 
+    _heard_s = 0.0
+    _away_s = 0.0
+
     def __init__(self, world: World, random: Random, name: str) -> None:
         self.world = world
         self.random = random
@@ -28,7 +31,7 @@ class Client:
         words = " ".join(random.choices(WORDS, k=random.randrange(1, 12)))
         self.asked: dict[str, Any] = {
             "prompt": f"{name} {words}",
-            "max_tokens": random.randrange(1, 24),
+            "max_tokens": random.randrange(1, random.choice((4, 24, 60, 60))),
             "seed": random.randrange(1 << 30),
             "ignore_eos": True,
         }
@@ -44,9 +47,9 @@ class Client:
         self.world.expect(condition, f"{self.name}: {what}")
 
     def pace(self) -> Pace:
-        """Fast, slow, for a while not at all, or gone after some bytes."""
+        """Fast, slow, for a while not at all, or gone after some bytes, as is usual here."""
         random = self.random
-        match random.choice(("fast", "fast", "slow", "stops", "leaves", "leaves")):
+        match random.choice(self.world.habits.paces):
             case "slow":
                 return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
             case "stops":
@@ -54,8 +57,28 @@ class Client:
                 return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
             case "leaves":
                 return Pace(cut_at=random.randrange(2500))
+            case "stops and leaves":
+                last = random.randrange(1000)
+                return Pace(stop_at=last, stop_s=random.choice((1.0, 10.0)), cut_at=last)
             case _:
                 return Pace()
+
+    def hears(self) -> None:
+        """Something has come, so that its reader is there, or was a moment ago."""
+        now_s = trio.current_time()
+        self._away_s = max(self._away_s, now_s - self._heard_s)
+        self._heard_s = now_s
+
+    @property
+    def late(self) -> bool:
+        """Whether it heard nothing for so long that it may have been forgotten."""
+        away_s = max(self._away_s, trio.current_time() - self._heard_s)
+        return away_s > RESUME_WINDOW_S
+
+    @property
+    def unread(self) -> bool:
+        """Whether its job may have been cancelled for want of a reader."""
+        return self.late and self.world.habits.slow
 
     def exchange(self, pace: Pace | None = None) -> Exchange:
         try:
@@ -86,8 +109,9 @@ class Client:
             self.expect(end["usage"]["completion_tokens"] == tokens, f"counted {end['usage']}")
 
     async def run(self) -> None:
-        await trio.sleep(self.random.uniform(0, 30))
+        await trio.sleep(self.random.uniform(0, self.world.habits.arrivals_s))
         self.tell("arrives")
+        self._heard_s = trio.current_time()
         try:
             await self.act()
         except LostError:

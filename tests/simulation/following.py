@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import trio
 
-from .client import MAY_REFUSE, RESUME_WINDOW_S, Client
+from .client import MAY_REFUSE, Client
 from .wire import Exchange, LostError, Pace
 
 
@@ -17,13 +17,15 @@ class Following(Client):
     """One who reads numbered events over as many connections as that takes."""
 
     events: dict[int, bytes]
-    late = False
-    """It read nothing for so long that it may have been forgotten."""
 
     async def follow(
         self, path: Callable[[int], tuple[str, dict[str, str]]], got: list[bytes]
     ) -> str:
-        """Read on behind `got` until the end; how that came: end, gone, 404, refused."""
+        """Read on behind `got` until the end; how that came: end, gone, 404, refused.
+
+        Some do not come back once they have lost their connection.
+        """
+        gives_up = self.random.random() < self.world.habits.impatience
         for attempt in range(100):
             pace = self.pace() if attempt < 4 else Pace()
             exchange = None
@@ -38,8 +40,9 @@ class Following(Client):
                 if self.world.draining and not self.world.edge.open:
                     return "gone"
                 self.check_lost(pace)
-                self.late |= pace.stop_s > RESUME_WINDOW_S
                 self.tell(f"lost its connection after {len(got)}")
+                if gives_up:
+                    return "gone"
             finally:
                 if exchange is not None:
                     exchange.wire.reset()
@@ -49,6 +52,7 @@ class Following(Client):
     async def _read(self, exchange: Exchange, got: list[bytes]) -> str | None:
         buffer = bytearray()
         while (event := await exchange.event(buffer)) is not None:
+            self.hears()
             event = event.replace(b"retry: 1000\n", b"")
             number = int(event.split(b"id: ")[1].split(b"\n")[0].split(b":")[-1])
             self.expect(number == len(got) + 1, f"event {number} after {len(got)}")
@@ -93,7 +97,7 @@ class Asking(Following):
         pieces = [each["text"] for each in told if "text" in each]
         end = told[-1] if ended == "end" else None
         if end is not None and end["finish_reason"] == "error":
-            self.check_error(end["error"], set())
+            self.check_error(end["error"], {"unread"} if self.unread else set())
             end = None
         self.check_pieces(pieces, end=end)
         late = ended == "204" and self.late

@@ -156,13 +156,14 @@ class ScriptedEngine:
 
 
 class TimedThread(InlineThread):
-    """Each turn takes a while, of virtual time."""
+    """Each turn takes one of these times, in virtual seconds."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, turns_s: tuple[float, ...]) -> None:
         super().__init__()
         self._random = random
+        self._turns_s = turns_s
 
     async def run(self, function: Callable[[], T]) -> T:
         with trio.CancelScope(shield=True):
-            await trio.sleep(self._random.choice((0, 0.001, 0.01)))
+            await trio.sleep(self._random.choice(self._turns_s))
         return await super().run(function)

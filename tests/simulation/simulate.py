@@ -13,7 +13,7 @@ from unittest import mock
 
 import trio
 import trio._core._run as trio_run
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
 from penstock.build import assemble
@@ -27,7 +27,7 @@ from .auditor import Auditor
 from .casting import Play, cast_of
 from .edge import Edge
 from .scripted import CHUNK, Script, ScriptedEngine, TimedThread
-from .world import BrokenPromiseError, World
+from .world import PACES, BrokenPromiseError, Habits, World
 
 PATIENCE_S = 4000
 """Of virtual time, for a whole world."""
@@ -81,30 +81,30 @@ def _explain(error: BaseException) -> str:
 async def _live(seed: int, lines: list[str]) -> None:
     random = Random(seed)
     tokenizer = _tokenizer()
-    settings = _settings(random)
+    settings, habits = _settings(random), _habits(random)
     faults = random.choice((0, 0, 0.02))
     engine = ScriptedEngine(Script(tokenizer), settings.slots, Random(random.random()), faults)
     service = assemble(settings, "default", cast("Engine", engine), tokenizer)
-    service.default.decoder.thread = TimedThread(Random(random.random()))
+    service.default.decoder.thread = TimedThread(Random(random.random()), habits.turns_s)
     numbers = count(1)
     service.jobs.make_id = lambda: f"job_{next(numbers):032x}"
     app = App(service)
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as service_nursery:
             service_nursery.start_soon(service.run)
+            await wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
-                world = World(seed, app, engine, Edge(app, connections), tokenizer, settings, lines)
+                edge = Edge(app, connections)
+                world = World(seed, app, engine, edge, tokenizer, settings, habits, lines)
                 auditor = Auditor(world.app, engine, settings, service_nursery.cancel_scope)
                 trio.lowlevel.add_instrument(auditor)
                 with mock.patch.object(pipeline, "run", auditor.watch(pipeline.run)):
                     await _play(world, cast_of(world, random), random)
                     connections.cancel_scope.cancel()
             await _settle(world)
-            world.expect(
-                trio.lowlevel.current_statistics().tasks_living <= tasks + 4,
-                "tasks are left",
-            )
+            left = trio.lowlevel.current_statistics().tasks_living - tasks
+            world.expect(left == 0, f"{left} tasks are left")
             service_nursery.cancel_scope.cancel()
         if auditor.broken is not None:
             raise BrokenPromiseError(auditor.broken)
@@ -150,6 +150,16 @@ async def _settle(world: World) -> None:
         "keys": len(service.jobs._locks),
     }
     world.expect(not any(left.values()), f"left behind: {left}")
+
+
+def _habits(random: Random) -> Habits:
+    paces = random.sample(PACES, random.randrange(1, len(PACES) + 1))
+    return Habits(
+        arrivals_s=random.choice((1, 5, 30)),
+        paces=tuple(paces),
+        impatience=random.choice((0, 0.3, 1)),
+        turns_s=random.choice(((0, 0.001, 0.01), (0.01, 0.3), (0.5, 1.5))),
+    )
 
 
 def _settings(random: Random) -> Settings:

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from .client import MAY_REFUSE, RESUME_WINDOW_S, Client, leaves
+from .client import MAY_REFUSE, Client, leaves
 from .wire import LostError, Pace, Socket
 
 
@@ -20,7 +20,6 @@ class Talking(Client):
         self.resumable = random.random() < 0.6
         self.cancels = random.random() < 0.15
         self.credits = random.choice((None, None, 0, 3))
-        self.late = False
         self.heard: list[str] = []
         for attempt in range(100):
             pace = self.pace() if attempt < 4 else Pace()
@@ -50,7 +49,6 @@ class Talking(Client):
                 self.tell(f"was closed with {socket.code}")
             else:
                 self.expect(leaves(pace) or spoke_rubbish, f"lost its socket, {socket.code}")
-            self.late |= pace.stop_s > RESUME_WINDOW_S
             self.tell(f"lost its socket after {len(self.heard)}")
             return False
         finally:
@@ -77,6 +75,7 @@ class Talking(Client):
                 asked_end = True
                 await socket.tell("cancel")
             message = await socket.hear()
+            self.hears()
             match message["type"]:
                 case "started":
                     self.job_id = message["job_id"]
@@ -97,7 +96,7 @@ class Talking(Client):
             return True
         self.check_pieces(self.heard, end=None)
         if kind == "cancelled":
-            self.expect(asked_end or self.cancels, "cancelled by nobody")
+            self.expect(asked_end or self.cancels or self.unread, "cancelled by nobody")
         else:
             late = {"job_not_found"} if self.late else set()
             self.check_error(message["error"], MAY_REFUSE | late)

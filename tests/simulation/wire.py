@@ -64,12 +64,12 @@ class Wire:
     async def read(self) -> bytes:
         """Some bytes; none at the end. Raises `LostError`."""
         pace = self._pace
-        if self._got >= pace.cut_at:
-            self.reset()
-            raise LostError
         if self._got >= pace.stop_at and not self._stopped:
             self._stopped = True
             await trio.sleep(pace.stop_s)
+        if self._got >= pace.cut_at:
+            self.reset()
+            raise LostError
         if pace.wait_s:
             await trio.sleep(pace.wait_s)
         try:

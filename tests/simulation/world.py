@@ -22,6 +22,28 @@ class BrokenPromiseError(AssertionError):
     """Something that must never happen happened."""
 
 
+PACES = ("fast", "slow", "stops", "leaves", "stops and leaves")
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What is usual in a world.
+
+    Within how many seconds clients arrive, how they read, what part of them does not come back, and
+    how long a turn of the model takes.
+    """
+
+    arrivals_s: float
+    paces: tuple[str, ...]
+    impatience: float
+    turns_s: tuple[float, ...]
+
+    @property
+    def slow(self) -> bool:
+        """Whether a generation may take longer than it may be without a reader."""
+        return max(self.turns_s) >= 0.3
+
+
 @dataclass
 class World:
     """What clients know of each other and of the server."""
@@ -32,6 +54,7 @@ class World:
     edge: Edge
     tokenizer: Tokenizer
     settings: Settings
+    habits: Habits
     lines: list[str] = field(default_factory=list)
     draining: bool = False
 
@@ -39,7 +62,7 @@ class World:
         self.lines.append(f"{trio.current_time():9.3f} {who:12} {what}")
 
     def connect(self, random: Random) -> PipeStream:
-        return self.edge.connect(random.choice((64, 300, 4096, 65536)))
+        return self.edge.connect(random.choice((64, 64, 300, 4096)))
 
     def expect(self, condition: bool, what: str) -> None:
         if not condition:

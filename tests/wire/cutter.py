@@ -26,14 +26,18 @@ class Cut:
 
 
 class Cutter:
-    """Connections to `server`, each cut as the next of `cuts` says; the rest are left alone."""
+    """Connections to `server`, each cut as the next of `cuts` says; the rest are left alone.
 
-    def __init__(self, server: Server, cuts: Iterator[Cut]) -> None:
+    The cut is chosen, and its bytes are counted, from the first bytes with `only` in them on.
+    """
+
+    def __init__(self, server: Server, cuts: Iterator[Cut], *, only: bytes = b"") -> None:
         self.port = 0
         self.made = 0
         """Connections that were reset."""
         self._server = server
         self._cuts = cuts
+        self._only = only
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -43,28 +47,39 @@ class Cutter:
             task_status.started()
 
     async def _carry(self, client: trio.SocketStream) -> None:
-        cut = next(self._cuts, Cut())
+        left = {} if self._only else self._choose()
         server = await trio.open_tcp_stream(self._server.host, self._server.port)
         try:
             async with trio.open_nursery() as nursery:
-                for one, other, allowed in ((client, server, cut.up), (server, client, cut.down)):
-                    nursery.start_soon(self._pass_on, one, other, allowed, nursery.cancel_scope)
+                for way, one, other in (("up", client, server), ("down", server, client)):
+                    nursery.start_soon(self._pass_on, way, one, other, left, nursery.cancel_scope)
         finally:
             abort(client)
             abort(server)
 
+    def _choose(self) -> dict[str, float]:
+        """How many bytes may still pass each way."""
+        cut = next(self._cuts, Cut())
+        return {"up": cut.up, "down": cut.down}
+
     async def _pass_on(
         self,
+        way: str,
         one: trio.SocketStream,
         other: trio.SocketStream,
-        allowed: float,
+        left: dict[str, float],
         scope: trio.CancelScope,
     ) -> None:
         with suppress(*BROKEN):
-            while allowed > 0 and (data := await one.receive_some(65536)):
-                await other.send_all(data[: int(min(allowed, len(data)))])
-                allowed -= len(data)
-        self.made += allowed <= 0
+            while left.get(way, inf) > 0 and (data := await one.receive_some(65536)):
+                if not left and way == "up" and self._only in data:
+                    left.update(self._choose())
+                if left.get("down") == 0:
+                    break
+                await other.send_all(data[: int(min(left.get(way, inf), len(data)))])
+                if left:
+                    left[way] -= len(data)
+        self.made += min(left.values(), default=inf) <= 0
         scope.cancel()
 
 

@@ -77,19 +77,23 @@ class Jobs:
         Submits with one key go one after another. Raises `PenstockError` for what is refused.
         """
         if order.key is None:
-            return Submitted(await self._start(order))
+            return await self._start(order)
         async with self._turn(order.owner, order.key):
             known = await self.store.find_key(order.owner, order.key)
-            if known is None:
-                return Submitted(await self._start(order))
-        if known.job.order.digest != order.digest:
+            made = Submitted(known, replayed=True) if known else await self._start(order)
+        if made.log.job.order.digest != order.digest:
             raise PenstockError(
                 KEY_REUSED,
                 "this Idempotency-Key was used with another body; take a new one",
                 param="Idempotency-Key",
             )
-        self._metrics.replayed.inc()
-        return Submitted(known, replayed=True)
+        self._metrics.replayed.inc(made.replayed)
+        return made
+
+    def attended(self, request: GenerateRequest, model: str) -> Order:
+        """For a generation whose reader may be lost for a while, and not for longer."""
+        window_s = self.bounds.resume_window_s
+        return Order(request=request, model=model, keep_s=window_s, unread_s=window_s, listed=False)
 
     async def find(self, owner: str, job_id: str) -> Log:
         """The log of a job of `owner`. Raises `PenstockError`."""
@@ -120,14 +124,14 @@ class Jobs:
         await self.cancel(job)
         await self.store.delete(job.job.job_id)
 
-    async def _start(self, order: Order) -> Log:
+    async def _start(self, order: Order) -> Submitted:
         await self._opened.wait()
         if self._nursery is None:
             raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
-        started: Log = await self._nursery.start(self._run, _with_seed(order))
+        started: Submitted = await self._nursery.start(self._run, _with_seed(order))
         return started
 
-    async def _run(self, order: Order, *, task_status: trio.TaskStatus[Log]) -> None:
+    async def _run(self, order: Order, *, task_status: trio.TaskStatus[Submitted]) -> None:
         """One job's task. What is refused before it has begun is raised to the submitter."""
         live, begun = Live(), False
         try:
@@ -135,9 +139,9 @@ class Jobs:
                 reserved = _log_bytes(order.request, source.prompt.max_tokens)
                 job = Job(self.make_id(), order, reserved)
                 made = await self.store.create(job)
-                begun = True
-                task_status.started(made)
-                if made.job.job_id == job.job_id:
+                begun, mine = True, made.job.job_id == job.job_id
+                task_status.started(Submitted(made, replayed=not mine))
+                if mine:
                     self._metrics.jobs.inc()
                     with self._host.accounted(live, source):
                         await write(made, live, source, wall_s=self.bounds.wall_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from penstock.errors import PenstockError
-from penstock.jobs.job import ANYONE, Order
+from penstock.jobs.job import ANYONE
 from penstock.protocols.native import ChatStreamEncoder, parse_place, parse_query
 from penstock.requests import GenerateRequest
 from penstock.service import Service
@@ -22,14 +22,7 @@ async def chat_stream(service: Service, exchange: Exchange) -> None:
 
 
 async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -> None:
-    window_s = service.jobs.bounds.resume_window_s
-    order = Order(
-        request=request,
-        model=service.resolve(request.model).name,
-        keep_s=window_s,
-        unread_s=window_s,
-        listed=False,
-    )
+    order = service.jobs.attended(request, service.resolve(request.model).name)
     log = (await service.jobs.submit(order)).log
     encoder = ChatStreamEncoder(log.job.job_id)
     await read_log(service, exchange, log, 0, encoder)

@@ -16,7 +16,7 @@ import trio
 
 from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
-from penstock.jobs.job import ANYONE, Order
+from penstock.jobs.job import ANYONE
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
@@ -118,11 +118,8 @@ class Socket:
         spawn(self._follow, find, self._credits, wanted)
 
     async def _submit(self, request: GenerateRequest, model: str) -> tuple[Log, int]:
-        window_s = self._service.jobs.bounds.resume_window_s
-        order = Order(
-            request=request, model=model, keep_s=window_s, unread_s=window_s, listed=False
-        )
-        return (await self._service.jobs.submit(order)).log, 0
+        jobs = self._service.jobs
+        return (await jobs.submit(jobs.attended(request, model))).log, 0
 
     async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
         """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
