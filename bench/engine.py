@@ -1,0 +1,203 @@
+"""Engines side by side on the same weights: `python bench/engine.py --work DIR …`.
+
+Each engine runs in a process, and the peers in an environment of their own, since onnxruntime and
+onnxruntime-gpu overwrite each other's files. One computes at a time: the others are stopped by
+SIGSTOP, so that no thread pool spins. Every round asks each engine once, in a rotated order; ratios
+are taken within a round. All sequences have 512 tokens when decoding begins, and go on from round
+to round, so all engines stand at the same length. Greedy; end-of-text tokens are ignored.
+
+    python -m venv genai && genai/bin/pip install onnxruntime-genai onnxruntime onnx onnx_ir \\
+        torch transformers safetensors       # torch from its CPU index, if there is a choice
+    python -m venv llama && CMAKE_ARGS="-DGGML_NATIVE=ON" llama/bin/pip install gguf \\
+        --no-binary llama-cpp-python llama-cpp-python     # compiled here, for this CPU
+    python bench/engine.py --work /tmp/bench --checkpoint FOLDER \\
+        --genai genai/bin/python --transformers genai/bin/python --llama llama/bin/python
+    python bench/engine.py --work /tmp/bench --checkpoint qwen2.5-0.5b --tokenizer FOLDER …
+    python bench/engine_report.py --work /tmp/bench --plot docs/engines.svg
+
+Engines whose Python is not given are skipped. Rounds are appended to DIR/engine.jsonl, of which
+`engine_report.py` makes tables; `--batches` and `--contestants` split a long measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bandwidth import read_bytes_s
+from contestants import CONTESTANTS, RANDOM, make_model, make_random
+
+PREFILL = 512
+SETTLE_S = 0.02
+"""After a process is woken, until its threads have noticed."""
+
+
+class Peer:
+    """An engine in its process, stopped while nothing is asked of it."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+        self.name = name
+        self._process = process
+        self.about = self.ask("about")
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended; see its log")
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return dict(json.loads(line))
+
+
+@contextmanager
+def started(name: str, command: list[str], log: Path) -> Iterator[Peer]:
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        try:
+            yield Peer(name, process)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+
+def main() -> None:
+    options = parse()
+    options.work.mkdir(parents=True, exist_ok=True)
+    checkpoint = Path(options.checkpoint)
+    if options.checkpoint == RANDOM:
+        checkpoint = make_random(options.work / RANDOM, Path(options.tokenizer))
+    models = options.work / "models" / checkpoint.name
+    models.mkdir(parents=True, exist_ok=True)
+    pythons = {"penstock": sys.executable} | {
+        name: getattr(options, name) for name in ("genai", "transformers", "llama")
+    }
+    with ExitStack() as stack:
+        peers = []
+        for name in options.contestants:
+            contestant = CONTESTANTS[name]
+            python = pythons[contestant.engine]
+            if python is None:
+                print(f"{name}: skipped, no --{contestant.engine} PYTHON given", file=sys.stderr)
+                continue
+            model, *rest = make_model(contestant, checkpoint, models, pythons)
+            command = [python, str(contestant.script), model, str(options.threads), *rest]
+            peers.append(stack.enter_context(started(name, command, options.work / f"{name}.log")))
+        if not options.prepare:
+            measure(peers, checkpoint, options)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="models and results go here")
+    parser.add_argument("--checkpoint", required=True, help=f"a safetensors folder, or {RANDOM}")
+    parser.add_argument("--tokenizer", help=f"a folder whose tokenizer files go to {RANDOM}")
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    for name in ("genai", "transformers", "llama"):
+        parser.add_argument(f"--{name}", metavar="PYTHON")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[0, 1, 4, 16], help="0 measures prompts instead"
+    )
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=18, help="timed steps a round")
+    parser.add_argument("--before", type=int, default=2, help="untimed steps before those")
+    parser.add_argument("--sets", type=int, default=1, help="how often to begin again at 512")
+    parser.add_argument("--prepare", action="store_true", help="only make and open the models")
+    return parser.parse_args()
+
+
+def measure(peers: list[Peer], checkpoint: Path, options: argparse.Namespace) -> None:
+    vocab = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
+    for batch in options.batches:
+        for _ in range(options.sets if batch else 1):
+            kept = {
+                "model": checkpoint.name,
+                "batch": batch,
+                "threads": options.threads,
+                "steps": options.steps,
+                "date": date.today().isoformat(),
+                "read_bytes_s": read_bytes_s(options.threads),
+                "about": {peer.name: peer.about for peer in peers},
+                "agree": {},
+                "seconds": {},
+            }
+            measured = decoding(peers, batch, vocab, options) if batch else prompts(peers, vocab, options)
+            kept["seconds"], kept["agree"] = measured
+            with (options.work / "engine.jsonl").open("a") as out:
+                out.write(json.dumps(kept) + "\n")
+            show(kept)
+
+
+Measured = tuple[dict[str, list[float]], dict[str, list[int]]]
+
+
+def prompts(peers: list[Peer], vocab: int, options: argparse.Namespace) -> Measured:
+    seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    for peer in peers:
+        peer.ask("prefill", ids=make_prompt(vocab, 0))
+    for number in range(options.rounds):
+        for peer in rotated(peers, number):
+            answer = peer.ask("prefill", ids=make_prompt(vocab, number))
+            seconds[peer.name].append(answer["seconds"])
+    return seconds, {}
+
+
+def decoding(peers: list[Peer], batch: int, vocab: int, options: argparse.Namespace) -> Measured:
+    seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    tokens = {}
+    rows = [make_prompt(vocab, row) for row in range(batch)]
+    for peer in peers:
+        tokens[peer.name] = peer.ask("open", prompts=rows)["tokens"]
+    for number in range(options.rounds):
+        for peer in rotated(peers, number):
+            answer = peer.ask("decode", steps=options.steps, before=options.before)
+            seconds[peer.name].append(answer["seconds"] / options.steps)
+            if number == 0:
+                tokens[peer.name] += answer["tokens"]
+    for peer in peers:
+        peer.ask("close")
+    return seconds, tokens
+
+
+def make_prompt(vocab: int, seed: int) -> list[int]:
+    return np.random.default_rng(seed).integers(8, vocab, PREFILL).tolist()
+
+
+def rotated(peers: list[Peer], by: int) -> list[Peer]:
+    by %= len(peers)
+    return peers[by:] + peers[:by]
+
+
+def show(kept: dict[str, Any]) -> None:
+    what = f"decode B{kept['batch']}" if kept["batch"] else f"prefill {PREFILL}"
+    print(f"{kept['model']}, {what}, read {kept['read_bytes_s'] / 1e9:.1f} GB/s")
+    for name, values in kept["seconds"].items():
+        middle = float(np.median(values))
+        speed = (kept["batch"] or PREFILL) / middle
+        print(f"  {name:22} {middle * 1e3:9.2f} ms {speed:8.0f} tok/s  {kept['agree'].get(name, [])[-4:]}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
