@@ -23,60 +23,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bandwidth import read_bytes_s
-from contestants import CONTESTANTS, RANDOM, make_model, make_random
+from contestants import CONTESTANTS, RANDOM, make_random
+from processes import Peer, contest, rotated
 
 PREFILL = 512
-SETTLE_S = 0.02
-"""After a process is woken, until its threads have noticed."""
-
-
-class Peer:
-    """An engine in its process, stopped while nothing is asked of it."""
-
-    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
-        self.name = name
-        self._process = process
-        self.about = self.ask("about")
-
-    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        os.kill(self._process.pid, signal.SIGCONT)
-        time.sleep(SETTLE_S)
-        self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended; see its log")
-        os.kill(self._process.pid, signal.SIGSTOP)
-        return dict(json.loads(line))
-
-
-@contextmanager
-def started(name: str, command: list[str], log: Path) -> Iterator[Peer]:
-    with log.open("a") as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        try:
-            yield Peer(name, process)
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
-            process.kill()
-            process.communicate()
 
 
 def main() -> None:
@@ -85,22 +42,10 @@ def main() -> None:
     checkpoint = Path(options.checkpoint)
     if options.checkpoint == RANDOM:
         checkpoint = make_random(options.work / RANDOM, Path(options.tokenizer))
-    models = options.work / "models" / checkpoint.name
-    models.mkdir(parents=True, exist_ok=True)
     pythons = {"penstock": sys.executable} | {
         name: getattr(options, name) for name in ("genai", "transformers", "llama")
     }
-    with ExitStack() as stack:
-        peers = []
-        for name in options.contestants:
-            contestant = CONTESTANTS[name]
-            python = pythons[contestant.engine]
-            if python is None:
-                print(f"{name}: skipped, no --{contestant.engine} PYTHON given", file=sys.stderr)
-                continue
-            model, *rest = make_model(contestant, checkpoint, models, pythons)
-            command = [python, str(contestant.script), model, str(options.threads), *rest]
-            peers.append(stack.enter_context(started(name, command, options.work / f"{name}.log")))
+    with contest(options.contestants, pythons, checkpoint, options.work, options.threads) as peers:
         if not options.prepare:
             measure(peers, checkpoint, options)
 
@@ -135,15 +80,17 @@ def measure(peers: list[Peer], checkpoint: Path, options: argparse.Namespace) ->
                 "model": checkpoint.name,
                 "batch": batch,
                 "threads": options.threads,
-                "steps": options.steps,
+                "steps": options.steps + options.before,
                 "date": date.today().isoformat(),
                 "read_bytes_s": read_bytes_s(options.threads),
                 "about": {peer.name: peer.about for peer in peers},
-                "agree": {},
+                "tokens": {},
                 "seconds": {},
             }
-            measured = decoding(peers, batch, vocab, options) if batch else prompts(peers, vocab, options)
-            kept["seconds"], kept["agree"] = measured
+            measured = (
+                decoding(peers, batch, vocab, options) if batch else prompts(peers, vocab, options)
+            )
+            kept["seconds"], kept["tokens"] = measured
             with (options.work / "engine.jsonl").open("a") as out:
                 out.write(json.dumps(kept) + "\n")
             show(kept)
@@ -184,18 +131,14 @@ def make_prompt(vocab: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).integers(8, vocab, PREFILL).tolist()
 
 
-def rotated(peers: list[Peer], by: int) -> list[Peer]:
-    by %= len(peers)
-    return peers[by:] + peers[:by]
-
-
 def show(kept: dict[str, Any]) -> None:
     what = f"decode B{kept['batch']}" if kept["batch"] else f"prefill {PREFILL}"
     print(f"{kept['model']}, {what}, read {kept['read_bytes_s'] / 1e9:.1f} GB/s")
     for name, values in kept["seconds"].items():
         middle = float(np.median(values))
         speed = (kept["batch"] or PREFILL) / middle
-        print(f"  {name:22} {middle * 1e3:9.2f} ms {speed:8.0f} tok/s  {kept['agree'].get(name, [])[-4:]}")
+        tokens = kept["tokens"].get(name, [])[-4:]
+        print(f"  {name:22} {middle * 1e3:9.2f} ms {speed:8.0f} tok/s  {tokens}")
     sys.stdout.flush()
 
 

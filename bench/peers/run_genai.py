@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import onnxruntime_genai as og
+
 import wire
 
 CONTEXT = 1024
@@ -87,7 +89,7 @@ class Peer:
             generator.get_next_tokens()
         return first
 
-    def step(self) -> Any:
+    def step(self) -> Iterable[int]:
         assert self.generator is not None
         self.generator.generate_next_token()
         return self.generator.get_next_tokens()

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import llama_cpp as llama
 import numpy as np
+
 import wire
 
 CONTEXT = 1024

@@ -7,9 +7,9 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import wire
 from replay import replay
 
+import wire
 from penstock.engine.engine import Engine, EngineSequence, Sampled
 from penstock.engine.model import load_model
 from penstock.requests import Prompt, Sampling
@@ -26,12 +26,13 @@ class Peer:
         self.engine = self.make_engine(1)
 
     def about(self) -> dict[str, object]:
+        files = self.model.file.parent.glob("model.onnx*")
+        buffers = self.engine.slots.buffers
         return {
             "versions": f"onnxruntime-gpu {version('onnxruntime-gpu')}",
-            "bytes": sum(file.stat().st_size for file in self.model.file.parent.glob("model.onnx*")),
-            "kv_bytes": 2 * self.model.spec.layers * self.model.spec.kv_heads
-            * self.model.spec.head_dim * self.engine.slots.buffers[0].itemsize,
-        }  # fmt: skip
+            "bytes": sum(file.stat().st_size for file in files),
+            "kv_bytes": sum(buffer[0, :, 0].nbytes for buffer in buffers),
+        }
 
     def make_engine(self, slots: int) -> Engine:
         # Nothing is shared between prompts: every token of every prompt is computed.

@@ -7,8 +7,9 @@ import time
 from importlib.metadata import version
 
 import torch
-import wire
 from transformers import AutoModelForCausalLM, DynamicCache
+
+import wire
 
 
 class Peer:

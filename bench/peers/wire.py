@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 
-def serve(served: Any) -> None:
+def serve(served: object) -> None:
     """Answer until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
