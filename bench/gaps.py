@@ -72,15 +72,19 @@ class Reader:
 
 def arriving(model: Model, length: int, rounds: int) -> None:
     engine = make_engine(model, RUNNING + 1)
-    gaps, firsts, bounds, limits = [], [], [], []
+    gaps, firsts, bounds, limits, tokens = [], [], [], [], []
     for number in range(rounds):
         chunks, step = alone(engine, length, number)
-        late, gap = trio.run(beside_running, engine, length, number)
+        late, gap, fewest = trio.run(beside_running, engine, length, number)
         gaps.append(gap / (max(chunks) + step))
         firsts.append(late)
+        tokens.append(fewest)
         bounds.append(sum(chunks) + (len(chunks) + 1) * step)
         limits.append(late / bounds[-1])
     print(f"prompt of {length} tokens while {RUNNING} streams run, {rounds} rounds:")
+    print(
+        f"  {len(chunks)} chunks; tokens of each running stream meanwhile: at least {min(tokens)}"
+    )
     print(f"  longest gap of a running stream / (longest chunk + step): {interval(gaps)}")
     print(
         f"  first token after {median(firsts) * 1e3:.1f} ms; prefill alone + (chunks + 1) steps is "
@@ -110,8 +114,9 @@ def _timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-async def beside_running(engine: Engine, length: int, seed: int) -> tuple[float, float]:
-    """Seconds to the first token of an arriving prompt, and the longest gap it made in others."""
+async def beside_running(engine: Engine, length: int, seed: int) -> tuple[float, float, int]:
+    """Seconds to the first token of an arriving prompt; of the others meanwhile the longest gap
+    between two tokens, and the fewest tokens that one of them got."""
     decoder = Decoder(engine, Schedule(RUNNING + 1))
     running = [Reader(make_prompt(8, i, 1000)) for i in range(RUNNING)]
     late = Reader(make_prompt(length, 100 + seed, 1))
@@ -127,7 +132,8 @@ async def beside_running(engine: Engine, length: int, seed: int) -> tuple[float,
         for before, after in zip(reader.at_s, reader.at_s[1:], strict=False)
         if after >= late.asked_s and before <= late.at_s[0]
     )
-    return late.at_s[0] - late.asked_s, worst
+    fewest = min(sum(late.asked_s < at <= late.at_s[0] for at in r.at_s) for r in running)
+    return late.at_s[0] - late.asked_s, worst, fewest
 
 
 async def until(true: Callable[[], bool]) -> None:
