@@ -24,7 +24,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Iterator
 from datetime import date
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ from contestants import CONTESTANTS, RANDOM, make_random
 from processes import Peer, contest, rotated
 
 PREFILL = 512
+STARTED = time.perf_counter()
 
 
 def main() -> None:
@@ -68,6 +72,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=18, help="timed steps a round")
     parser.add_argument("--before", type=int, default=2, help="untimed steps before those")
     parser.add_argument("--sets", type=int, default=1, help="how often to begin again at 512")
+    parser.add_argument(
+        "--seconds", type=float, default=inf, help="begin no round later than this after the start"
+    )
     parser.add_argument("--prepare", action="store_true", help="only make and open the models")
     return parser.parse_args()
 
@@ -103,7 +110,7 @@ def prompts(peers: list[Peer], vocab: int, options: argparse.Namespace) -> Measu
     seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for peer in peers:
         peer.ask("prefill", ids=make_prompt(vocab, 0))
-    for number in range(options.rounds):
+    for number in rounds(options):
         for peer in rotated(peers, number):
             answer = peer.ask("prefill", ids=make_prompt(vocab, number))
             seconds[peer.name].append(answer["seconds"])
@@ -116,7 +123,7 @@ def decoding(peers: list[Peer], batch: int, vocab: int, options: argparse.Namesp
     rows = [make_prompt(vocab, row) for row in range(batch)]
     for peer in peers:
         tokens[peer.name] = peer.ask("open", prompts=rows)["tokens"]
-    for number in range(options.rounds):
+    for number in rounds(options):
         for peer in rotated(peers, number):
             answer = peer.ask("decode", steps=options.steps, before=options.before)
             seconds[peer.name].append(answer["seconds"] / options.steps)
@@ -125,6 +132,13 @@ def decoding(peers: list[Peer], batch: int, vocab: int, options: argparse.Namesp
     for peer in peers:
         peer.ask("close")
     return seconds, tokens
+
+
+def rounds(options: argparse.Namespace) -> Iterator[int]:
+    for number in range(options.rounds):
+        if time.perf_counter() - STARTED > options.seconds:
+            return
+        yield number
 
 
 def make_prompt(vocab: int, seed: int) -> list[int]:

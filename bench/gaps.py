@@ -183,6 +183,8 @@ async def readers_beside(engine: Engine, count: int, tokens: int) -> float:
             for reader in readers:
                 reading.start_soon(reader.run, decoder)
     start, end = max(r.at_s[0] for r in readers), min(r.at_s[-1] for r in readers)
+    if end <= start:
+        raise SystemExit("one reader was done before the last one began; give more --tokens")
     return sum(start < at <= end for r in readers for at in r.at_s) / (end - start)
 
 
