@@ -88,7 +88,7 @@ def make_model(
             raise SystemExit(f"{target} is not there and no --{contestant.engine} PYTHON given")
         print(f"making {target} ...", file=sys.stderr, flush=True)
         command = [python, *_arguments(contestant, checkpoint, target)]
-        subprocess.run(command, check=True, stdout=sys.stderr, cwd=work)
+        subprocess.run(command, check=True, stdout=sys.stderr)
     return [str(target)]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -63,6 +64,8 @@ def contest(
     threads: int,
 ) -> Iterator[list[Peer]]:
     """A peer for each of `names` whose Python is known; the others are told of and left out."""
+    # A process that is stopped does not notice that its parent has gone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     models = work / "models" / checkpoint.name
     models.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
