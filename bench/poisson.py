@@ -46,9 +46,14 @@ def main() -> None:
         for number in range(options.rounds):
             for peer in rotated(peers, number):
                 found[peer.name].append(peer.ask("trace", requests=requests))
+            print(f"round {number + 1}: {last_s(found)}", file=sys.stderr, flush=True)
     with (options.work / "trace.jsonl").open("a") as out:
         out.write(json.dumps({"model": options.checkpoint.name, "found": found}) + "\n")
     report(found, sum(request["output"] for request in requests))
+
+
+def last_s(found: dict[str, list[dict[str, float]]]) -> str:
+    return ", ".join(f"{name} {runs[-1]['seconds']:.2f} s" for name, runs in found.items())
 
 
 def load(rate: float, vocab: int) -> list[dict[str, Any]]:
