@@ -8,8 +8,8 @@ to round, so all engines stand at the same length. Greedy; end-of-text tokens ar
 
     python -m venv genai && genai/bin/pip install onnxruntime-genai onnxruntime onnx onnx_ir \\
         torch transformers safetensors       # torch from its CPU index, if there is a choice
-    python -m venv llama && CMAKE_ARGS="-DGGML_NATIVE=ON" llama/bin/pip install gguf \\
-        --no-binary llama-cpp-python llama-cpp-python     # compiled here, for this CPU
+    python -m venv llama && CC=clang CXX=clang++ CMAKE_ARGS="-DGGML_NATIVE=ON" llama/bin/pip \\
+        install gguf --no-binary llama-cpp-python llama-cpp-python  # GCC 12 breaks its AMX
     python bench/engine.py --work /tmp/bench --checkpoint FOLDER \\
         --genai genai/bin/python --transformers genai/bin/python --llama llama/bin/python
     python bench/engine.py --work /tmp/bench --checkpoint qwen2.5-0.5b --tokenizer FOLDER …
