@@ -54,6 +54,16 @@ bench *options:
 soak *options:
     {{ python }} bench/jobs.py {{ options }}
 
+# What streams do to each other: gaps, first tokens, readers beside stopped ones
+[group('measure')]
+gaps *options:
+    {{ python }} bench/gaps.py {{ options }}
+
+# Beside other engines, each in an environment of its own: docs/engine-benchmarks.md
+[group('measure')]
+engines *options:
+    {{ python }} bench/engine.py {{ options }}
+
 # Lines in each room
 [group('measure')]
 size:

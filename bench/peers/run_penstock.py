@@ -1,0 +1,83 @@
+"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from replay import replay
+
+import wire
+from penstock.engine.engine import Engine, EngineSequence, Sampled
+from penstock.engine.model import load_model
+from penstock.requests import Prompt, Sampling
+
+CONTEXT = 1024
+CHUNK = 128
+"""The server's default."""
+
+
+class Peer:
+    def __init__(self, folder: str, threads: str) -> None:
+        self.model = load_model(Path(folder), threads=int(threads))
+        self.sequences: list[EngineSequence] = []
+        self.engine = self.make_engine(1)
+
+    def about(self) -> dict[str, object]:
+        files = self.model.file.parent.glob("model.onnx*")
+        buffers = self.engine.slots.buffers
+        return {
+            "versions": f"onnxruntime-gpu {version('onnxruntime-gpu')}",
+            "bytes": sum(file.stat().st_size for file in files),
+            "kv_bytes": sum(buffer[0, :, 0].nbytes for buffer in buffers),
+        }
+
+    def make_engine(self, slots: int) -> Engine:
+        # Nothing is shared between prompts: every token of every prompt is computed.
+        return Engine(self.model, slots=slots, max_len=CONTEXT, prefill_chunk=CHUNK)
+
+    def prefill(self, ids: list[int]) -> dict[str, float]:
+        started = time.perf_counter()
+        sequence, _ = self.first(ids)
+        taken = time.perf_counter() - started
+        self.engine.close(sequence)
+        return {"seconds": taken}
+
+    def open(self, prompts: list[list[int]]) -> dict[str, list[int]]:
+        self.engine = self.make_engine(len(prompts))
+        opened = [self.first(ids) for ids in prompts]
+        self.sequences = [sequence for sequence, _ in opened]
+        return {"tokens": [token for _, token in opened]}
+
+    def decode(self, steps: int, before: int) -> dict[str, object]:
+        for _ in range(before):
+            self.engine.step(self.sequences)
+        started = time.perf_counter()
+        for _ in range(steps):
+            results = self.engine.step(self.sequences)
+        taken = time.perf_counter() - started
+        return {"seconds": taken, "tokens": [result.token_id for result in results]}
+
+    def close(self) -> dict[str, object]:
+        self.sequences = []
+        self.engine = self.make_engine(1)
+        return {}
+
+    def trace(self, requests: list[dict[str, object]]) -> dict[str, float]:
+        return replay(self.make_engine(16), requests)
+
+    def first(self, ids: list[int]) -> tuple[EngineSequence, int]:
+        prompt = Prompt(tuple(ids), CONTEXT, Sampling(temperature=0), seed=0, ignore_eos=True)
+        sequence = self.engine.open(prompt)
+        self.engine.admit(sequence)
+        result = None
+        while result is None:
+            result = self.engine.prefill(sequence)
+        assert isinstance(result, Sampled)
+        return sequence, result.token_id
+
+
+if __name__ == "__main__":
+    wire.serve(Peer(*sys.argv[1:]))

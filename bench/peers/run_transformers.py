@@ -1,0 +1,61 @@
+"""transformers' generate as a peer: `python run_transformers.py CHECKPOINT THREADS DTYPE`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.metadata import version
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+import wire
+
+
+class Peer:
+    def __init__(self, folder: str, threads: str, dtype: str) -> None:
+        torch.set_num_threads(int(threads))
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.model.eval()
+        self.model.generation_config.eos_token_id = None
+        self.model.generation_config.pad_token_id = 0
+        self.cache, self.rows = DynamicCache(), torch.empty(0)
+
+    def about(self) -> dict[str, object]:
+        return {"versions": f"transformers {version('transformers')}, torch {torch.__version__}"}
+
+    def prefill(self, ids: list[int]) -> dict[str, float]:
+        self.cache, rows = DynamicCache(), torch.tensor([ids])
+        started = time.perf_counter()
+        self.generate(rows, 1)
+        return {"seconds": time.perf_counter() - started}
+
+    def open(self, prompts: list[list[int]]) -> dict[str, list[int]]:
+        self.cache = DynamicCache()
+        self.rows = self.generate(torch.tensor(prompts), 1)
+        return {"tokens": self.rows[:, -1].tolist()}
+
+    def decode(self, steps: int, before: int) -> dict[str, object]:
+        self.rows = self.generate(self.rows, before)
+        started = time.perf_counter()
+        self.rows = self.generate(self.rows, steps)
+        taken = time.perf_counter() - started
+        return {"seconds": taken, "tokens": self.rows[:, -1].tolist()}
+
+    def close(self) -> dict[str, object]:
+        self.cache, self.rows = DynamicCache(), torch.empty(0)
+        return {}
+
+    @torch.inference_mode()
+    def generate(self, rows: torch.Tensor, steps: int) -> torch.Tensor:
+        return self.model.generate(
+            rows,
+            attention_mask=torch.ones_like(rows),
+            past_key_values=self.cache,
+            max_new_tokens=steps,
+            do_sample=False,
+        )
+
+
+if __name__ == "__main__":
+    wire.serve(Peer(*sys.argv[1:]))
