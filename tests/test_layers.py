@@ -58,6 +58,7 @@ ALLOWED = {
         "msgspec",
         "h11",
         "wsproto",
+        "h2",
         "hypercorn",
         "quart",
         "quart_trio",

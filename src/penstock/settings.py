@@ -81,6 +81,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_s: Annotated[
         float, Meta(ge=0, description="Seconds that streams may finish in after a stop signal.")
     ] = 10.0
+    min_drain_bytes_s: Annotated[
+        float,
+        Meta(ge=0, description="Slowest pace at which a stream may be read, in bytes a second."),
+    ] = 16.0
+    send_buffer_bytes: Annotated[
+        int,
+        Meta(ge=0, description="What the kernel may hold for one connection; 0 leaves it alone."),
+    ] = 0
+    dead_after_s: Annotated[
+        float,
+        Meta(ge=1, description="Seconds without a sign of life after which a network is dead."),
+    ] = 20.0
+    ping_interval_s: Annotated[
+        float, Meta(gt=0, description="Seconds between pings; two unanswered ones end a peer.")
+    ] = 20.0
+    keep_alive_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a connection may be idle between requests.")
+    ] = 75.0
+    head_deadline_s: Annotated[
+        float, Meta(gt=0, description="Seconds in which a request's head must arrive.")
+    ] = 10.0
+    body_deadline_s: Annotated[
+        float, Meta(gt=0, description="Seconds in which a request's body must arrive.")
+    ] = 60.0
+    h2_max_streams: Annotated[
+        int, Meta(ge=1, le=10_000, description="Requests at once on one HTTP/2 connection.")
+    ] = 128
     log_format: Annotated[Literal["pretty", "json"], Meta(description="How log lines look.")] = (
         "pretty"
     )

@@ -1,8 +1,6 @@
 """HTTP/1.1 and the way into a WebSocket: Hypercorn's, with what it lacks.
 
-Each override names the defect of Hypercorn 0.18.0 that it cures. HTTP/2 is refused: Hypercorn's has
-no flow control under Trio (a reader that stops is decoded for without end), and two single bytes
-in its pseudo-headers end the whole process.
+Each override names the defect of Hypercorn 0.18.0 that it cures.
 """
 
 from __future__ import annotations
@@ -57,6 +55,21 @@ class Http1(H11Protocol):
         self._receive = receive
         self.can_read = NextRequest(self._read_ahead)
 
+    @property
+    def has_begun(self) -> bool:
+        """A part of a request has come, and no request is being answered."""
+        return self.stream is None and bool(self.connection.trailing_data[0])
+
+    @property
+    def is_pinged(self) -> bool:
+        """The peer answers pings, so one that is silent is gone."""
+        return isinstance(self.stream, Frames)
+
+    async def expire(self) -> None:
+        """The request's head took too long, or none came."""
+        if self.has_begun:
+            await self._send_error_response(408)
+
     async def handle(self, event: Event) -> None:
         with suppress(RefusedError):
             await super().handle(event)
@@ -73,7 +86,7 @@ class Http1(H11Protocol):
             self.connection.receive_data(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """`Upgrade: h2c` is ignored, as RFC 9110 allows; the HTTP/2 preface is a bad request."""
+        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface."""
         if event.http_version not in (b"1.0", b"1.1"):
             await self._send_error_response(505)
             await self.send(Closed())

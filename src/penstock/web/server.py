@@ -12,17 +12,16 @@ from typing import cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.typing import ASGIFramework
 
 from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.connection import Connection
+from penstock.web.edge import Edge
 
 BACKLOG = 2048
 """Hypercorn's 100 costs SYN retries: 400 clients at once took 3.2 s, with 2048 0.35 s."""
 WS_MESSAGE_BYTES = 1 << 20
-PING_INTERVAL_S = 20.0
 LAST_WORDS_S = 0.5
 """After a drain, the time in which connections may still be closed politely."""
 
@@ -80,41 +79,39 @@ async def serve_until(
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
     this returns.
     """
+    edge = Edge(ASGIWrapper(cast("ASGIFramework", app)), settings, _config(settings))
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
         async with trio.open_nursery() as connections:
-            accepting = await connections.start(_accept, app, listeners, connections)
+            accepting = await connections.start(_accept, edge, listeners, connections)
             task_status.started()
             await wait_stop()
             connections.start_soon(_cut_at, wait_stop, connections.cancel_scope)
-            await _drain(app, settings, accepting)
+            await _drain(app, edge, accepting)
             connections.cancel_scope.cancel()
         service_nursery.cancel_scope.cancel()
 
 
 async def _accept(
-    app: App,
+    edge: Edge,
     listeners: list[socket.socket],
     connections: trio.Nursery,
     *,
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    handler = partial(
-        Connection,
-        ASGIWrapper(cast("ASGIFramework", app)),
-        _config(),
-        WorkerContext(None),
-        LifespanState(),
-    )
+    async def handle(stream: trio.SocketStream) -> None:
+        await Connection(edge, stream).run()
+
     streams = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in listeners]
     with trio.CancelScope() as scope:
         task_status.started(scope)
-        await trio.serve_listeners(handler, streams, handler_nursery=connections)
+        await trio.serve_listeners(handle, streams, handler_nursery=connections)
 
 
-async def _drain(app: App, settings: Settings, accepting: trio.CancelScope) -> None:
+async def _drain(app: App, edge: Edge, accepting: trio.CancelScope) -> None:
     accepting.cancel()
-    await app.service.drain(settings.drain_s)
+    edge.draining.set()
+    await app.service.drain(edge.settings.drain_s)
     await trio.sleep(LAST_WORDS_S)
 
 
@@ -125,10 +122,10 @@ async def _cut_at(
     connections.cancel()
 
 
-def _config() -> Config:
+def _config(settings: Settings) -> Config:
     config = Config()
     config.errorlog = logging.getLogger("penstock.http")
     config.include_server_header = False
     config.websocket_max_message_size = WS_MESSAGE_BYTES
-    config.websocket_ping_interval = PING_INTERVAL_S
+    config.websocket_ping_interval = settings.ping_interval_s
     return config
