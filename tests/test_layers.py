@@ -25,6 +25,7 @@ LAYERS = {
     "penstock.export": 1,
     "penstock.schedule": 1,
     "penstock.turns": 1,
+    "penstock.patience": 1,
     "penstock.engine_thread": 2,
     "penstock.reader": 2,
     "penstock.decoder": 2,

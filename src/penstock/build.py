@@ -47,6 +47,8 @@ def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer
             max_streams=settings.max_streams,
             waiting=lambda: schedule.waiting - schedule.free,
         ),
-        limits=Limits(engine.max_len, settings.max_tokens, settings.max_body_bytes),
-        pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
+        limits=Limits(
+            engine.max_len, settings.max_tokens, settings.max_body_bytes, settings.body_deadline_s
+        ),
+        pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
     )

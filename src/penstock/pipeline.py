@@ -24,6 +24,7 @@ import trio
 from penstock.errors import PenstockError, internal
 from penstock.events import Delta, Event, Failed, Finished, Terminal
 from penstock.live import Live
+from penstock.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class Sink(Protocol):
     async def open(self) -> None:
         """The request was accepted; the first event may be a while."""
 
+    async def permit(self, event: Event | None) -> bool:
+        """Wait until the reader wants this; False where it is to be dropped."""
+
     async def write(self, data: bytes, event: Event | None) -> None: ...
 
     def release(self) -> None:
@@ -53,10 +57,14 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a stream may be silent, and how long one write may block, in seconds."""
+    """How long a stream may be silent, and how long one write may block, in seconds.
+
+    `min_drain_bytes_s` is the slowest that a reader may be for as long as that; 0 sets no pace.
+    """
 
     heartbeat_s: float
     stall_deadline_s: float
+    min_drain_bytes_s: float = 0.0
 
 
 async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace: Pace) -> None:
@@ -64,7 +72,7 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
 
     Resource handling: both tasks have ended when this returns or raises.
     Error handling: what `source` raises becomes the terminal event; what `sink` raises propagates
-    (in a group). A write that blocks for `stall_deadline_s` ends the stream as stalled.
+    (in a group). A write that blocks for too long ends the stream as stalled: see `Patience`.
     """
     live.release = sink.release
     async with trio.open_nursery() as nursery:
@@ -110,6 +118,7 @@ async def _write(
     pace: Pace,
 ) -> None:
     event: Event | None = None
+    patience = Patience(pace.stall_deadline_s, pace.min_drain_bytes_s)
     while not isinstance(event, Finished | Failed):
         event = None
         with trio.move_on_after(pace.heartbeat_s):
@@ -119,8 +128,21 @@ async def _write(
         data = encoder.heartbeat() if event is None else encoder.encode(event)
         if not data:
             continue
-        with trio.move_on_after(pace.stall_deadline_s) as patience:
-            await sink.write(data, event)
-        if patience.cancelled_caught:
+        if not await _deliver(sink, data, event, pace, patience):
             live.stalled()
             return
+
+
+async def _deliver(
+    sink: Sink, data: bytes, event: Event | None, pace: Pace, patience: Patience
+) -> bool:
+    """False if the reader does not take it in time."""
+    with trio.move_on_after(pace.stall_deadline_s) as leave:
+        wanted = await sink.permit(event)
+    if leave.cancelled_caught or not wanted:
+        return not leave.cancelled_caught
+    started = trio.current_time()
+    with trio.move_on_after(patience.left_s) as writing:
+        await sink.write(data, event)
+    patience.wrote(len(data), trio.current_time() - started)
+    return not writing.cancelled_caught and patience.left_s > 0

@@ -47,11 +47,12 @@ TERMINAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may ask for: tokens, and bytes of a body."""
+    """What a request may ask for: tokens, bytes of a body, and time to send it in."""
 
     max_len: int
     default_max_tokens: int
     max_body_bytes: int
+    body_deadline_s: float = 60.0
 
 
 class Service:

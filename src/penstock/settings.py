@@ -25,6 +25,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    uds: Annotated[
+        str, Meta(description="Path of a UNIX socket to listen on, instead of host and port.")
+    ] = ""
+    certfile: Annotated[
+        str, Meta(description="PEM file with the certificate chain; turns TLS on.")
+    ] = ""
+    keyfile: Annotated[
+        str, Meta(description="PEM file with the key, where the certificate's file has none.")
+    ] = ""
     model: Annotated[
         str,
         Meta(description="Model folder or .onnx file, or NAME=PATH; empty is the embedded one."),

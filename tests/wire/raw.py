@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import struct
@@ -12,6 +13,7 @@ from hpack import Encoder
 
 from .servers import PATIENCE_S, Server
 
+SO_ATTACH_FILTER = 26
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -70,6 +72,12 @@ class Raw:
 
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
+
+    def vanish(self) -> None:
+        """As if the cable were cut: whatever comes is dropped unseen, and nothing is answered."""
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+        program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -78,10 +78,12 @@ class Server:
             self.stop()
             raise
         found = re.search(
-            r"^penstock serves .* on (http://([\d.]+):(\d+))$", self.log(), re.MULTILINE
+            r"^penstock serves .* on ((?:https?://([\d.]+):(\d+)|unix:.*))$",
+            self.log(),
+            re.MULTILINE,
         )
         assert found, self.log()
-        self.url, self.host, self.port = found[1], found[2], int(found[3])
+        self.url, self.host, self.port = found[1], found[2], int(found[3] or 0)
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")

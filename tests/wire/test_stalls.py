@@ -13,6 +13,7 @@ from penstock.settings import Settings
 from penstock.web import server
 from penstock.web.app import App
 from penstock.web.connection import Connection
+from penstock.web.listeners import bind
 
 END = b"0\r\n\r\n"
 
@@ -40,7 +41,7 @@ async def test_a_stall_on_the_end_of_a_body_closes_the_connection(
     monkeypatch.setattr(server, "Connection", FullAtTheEnd)
     settings = Settings(port=0, slots=1, stall_deadline_s=0.2)
     app = App(build_service(settings))
-    listeners = server.bind("127.0.0.1", 0)
+    listeners = bind("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
     body = json.dumps({"prompt": "a", "max_tokens": 2, "stream": True}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -35,7 +35,10 @@ class App:
             await self._connect(scope, receive, send)
         elif route := ROUTES.get(scope["path"]):
             method, handler = route
-            await handle(self.service, Exchange(scope, receive, send), method, handler)
+            exchange = Exchange(
+                scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
+            )
+            await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
@@ -19,37 +20,9 @@ from penstock.web.app import App
 from penstock.web.connection import Connection
 from penstock.web.edge import Edge
 
-BACKLOG = 2048
-"""Hypercorn's 100 costs SYN retries: 400 clients at once took 3.2 s, with 2048 0.35 s."""
 WS_MESSAGE_BYTES = 1 << 20
 LAST_WORDS_S = 0.5
 """After a drain, the time in which connections may still be closed politely."""
-
-
-class BindError(Exception):
-    """The address cannot be listened on; the message says why and what to do."""
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host`. Raises `BindError`."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [_listen(family, address) for family, _, _, _, address in found]
-    except OSError as error:
-        raise BindError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose with --host and --port"
-        ) from None
-
-
-def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.bind(address)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
 
 
 async def serve(
@@ -57,12 +30,13 @@ async def serve(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal ends the drain at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await serve_until(
-            partial(anext, signals), app, settings, listeners, task_status=task_status
+            partial(anext, signals), app, settings, listeners, tls=tls, task_status=task_status
         )
 
 
@@ -72,6 +46,7 @@ async def serve_until(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `wait_stop` returns, then drain until it returns again at the latest.
@@ -79,7 +54,8 @@ async def serve_until(
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
     this returns.
     """
-    edge = Edge(ASGIWrapper(cast("ASGIFramework", app)), settings, _config(settings))
+    wrapped = ASGIWrapper(cast("ASGIFramework", app))
+    edge = Edge(wrapped, settings, _config(settings), tls)
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
         async with trio.open_nursery() as connections:

@@ -11,8 +11,9 @@ from penstock.settings import Settings
 
 PROBES = 3
 """Unanswered keepalive probes after which a silent peer is dead."""
-USER_TIMEOUT_MARGIN_S = 5.0
-"""A shut window counts as unacknowledged too, and a stalled reader has its own deadline."""
+BEYOND_A_STALL = 1.5
+"""TCP_USER_TIMEOUT counts a shut window too, from before the writer blocks. A reader that has
+stopped is to end by its own deadline, as stalled."""
 
 
 def tune(socket: trio.socket.SocketType, settings: Settings) -> None:
@@ -28,7 +29,7 @@ def tune(socket: trio.socket.SocketType, settings: Settings) -> None:
     _set(socket, "TCP_KEEPIDLE", probe_s)
     _set(socket, "TCP_KEEPINTVL", probe_s)
     _set(socket, "TCP_KEEPCNT", PROBES)
-    unacknowledged_s = max(settings.dead_after_s, settings.stall_deadline_s + USER_TIMEOUT_MARGIN_S)
+    unacknowledged_s = max(settings.dead_after_s, BEYOND_A_STALL * settings.stall_deadline_s)
     _set(socket, "TCP_USER_TIMEOUT", round(1000 * unacknowledged_s))
 
 
