@@ -38,6 +38,7 @@ LAYERS = {
     "penstock.service": 3,
     "penstock.build": 3,
     "penstock.web": 4,
+    "penstock.asgi": 4,
     "penstock.cli": 4,
     "penstock.__main__": 4,
 }

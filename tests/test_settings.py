@@ -27,12 +27,22 @@ OUTSIDE: dict[str, list[object]] = {
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
     "drain_s": [-0.1, float("nan")],
+    "min_drain_bytes_s": [-1, float("nan")],
+    "send_buffer_bytes": [-1, (1 << 30) + 1],
+    "dead_after_s": [0.9, 86_401, float("nan")],
+    "ping_interval_s": [0, float("nan")],
+    "keep_alive_s": [0, float("nan")],
+    "head_deadline_s": [0, float("nan")],
+    "body_deadline_s": [0, float("nan")],
+    "h2_max_streams": [0, 10_001],
 }
 LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
-    "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
+    "parked_kv_bytes": 0, "prefix_cache_bytes": 0, "min_drain_bytes_s": 0,
+    "send_buffer_bytes": 0, "dead_after_s": 1, "ping_interval_s": 0.001, "keep_alive_s": 0.001,
+    "head_deadline_s": 0.001, "body_deadline_s": 0.001, "h2_max_streams": 1,
 }  # fmt: skip
 
 

@@ -96,11 +96,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 16.0
     send_buffer_bytes: Annotated[
         int,
-        Meta(ge=0, description="What the kernel may hold for one connection; 0 leaves it alone."),
+        Meta(
+            ge=0,
+            le=1 << 30,
+            description="What the kernel may hold for one connection; 0 leaves it alone.",
+        ),
     ] = 0
     dead_after_s: Annotated[
         float,
-        Meta(ge=1, description="Seconds without a sign of life after which a network is dead."),
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Seconds without a sign of life after which a network is dead.",
+        ),
     ] = 20.0
     ping_interval_s: Annotated[
         float, Meta(gt=0, description="Seconds between pings; two unanswered ones end a peer.")
@@ -132,6 +140,12 @@ def build(values: Mapping[str, Any], *, source: str = "") -> Settings:
     except msgspec.ValidationError as error:
         told = _explain(str(error))
         raise SettingsError(f"{source}: {told}" if source else told) from None
+
+
+def read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that are there as `PENSTOCK_<NAME>`."""
+    names = {name: f"{ENV_PREFIX}{name.upper()}" for name in Settings.__struct_fields__}
+    return {name: environ[given] for name, given in names.items() if given in environ}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class Http2:
             case e.StreamReset():
                 self._spend(self._resets)
                 if stream := self._streams.get(event.stream_id):
-                    stream.abandon()
+                    self._abandon(stream)
             case e.WindowUpdated():
                 self._sending.widen(event.stream_id, event.delta)
             case e.RemoteSettingsChanged():
@@ -206,9 +206,14 @@ class Http2:
         self._wire.set_idle(idle=False)
         self._spawn(self._serve, stream)
 
+    def _abandon(self, stream: Stream) -> None:
+        stream.abandon()
+        if not stream.begun:
+            del self._streams[stream.number]
+
     async def _serve(self, stream: Stream) -> None:
         await stream.run(self._app)
-        del self._streams[stream.number]
+        self._streams.pop(stream.number, None)
         with suppress(H2Error):
             self._tidy(stream)
         self._sending.flush()

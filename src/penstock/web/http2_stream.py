@@ -44,6 +44,8 @@ class Stream:
         self.number = number
         self.task = trio.CancelScope()
         """Cancelled when the client resets the stream."""
+        self.begun = False
+        """The application has seen it."""
         self.reset = False
         self.complete = False
         """The whole response has been framed."""
@@ -67,6 +69,7 @@ class Stream:
         """Answer the request. A failure is logged and reaches nobody else."""
         if self.reset:
             return
+        self.begun = True
         with self.task:
             try:
                 await app(self._scope, self.receive, self.send, None, None)

@@ -11,6 +11,7 @@ from penstock.settings import Settings
 
 PROBES = 3
 """Unanswered keepalive probes after which a silent peer is dead."""
+A_DAY_S = 86_400.0
 BEYOND_A_STALL = 1.5
 """TCP_USER_TIMEOUT counts a shut window too, from before the writer blocks. A reader that has
 stopped is to end by its own deadline, as stalled."""
@@ -30,7 +31,7 @@ def tune(socket: trio.socket.SocketType, settings: Settings) -> None:
     _set(socket, "TCP_KEEPINTVL", probe_s)
     _set(socket, "TCP_KEEPCNT", PROBES)
     unacknowledged_s = max(settings.dead_after_s, BEYOND_A_STALL * settings.stall_deadline_s)
-    _set(socket, "TCP_USER_TIMEOUT", round(1000 * unacknowledged_s))
+    _set(socket, "TCP_USER_TIMEOUT", round(1000 * min(unacknowledged_s, A_DAY_S)))
 
 
 def _set(socket: trio.socket.SocketType, option: str, value: int) -> None:
