@@ -36,6 +36,7 @@ INVALID_JSON = Kind("invalid_json", "invalid_request_error", 400)
 UNSUPPORTED = Kind("unsupported_parameter", "invalid_request_error", 400)
 CONTEXT_LENGTH = Kind("context_length_exceeded", "invalid_request_error", 400)
 NOT_FOUND = Kind("not_found", "invalid_request_error", 404)
+REQUEST_NOT_FOUND = Kind("request_not_found", "invalid_request_error", 404)
 JOB_NOT_FOUND = Kind("job_not_found", "invalid_request_error", 404)
 MODEL_NOT_FOUND = Kind("model_not_found", "invalid_request_error", 404)
 METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
@@ -53,6 +54,7 @@ KINDS = (
     UNSUPPORTED,
     CONTEXT_LENGTH,
     NOT_FOUND,
+    REQUEST_NOT_FOUND,
     JOB_NOT_FOUND,
     MODEL_NOT_FOUND,
     METHOD_NOT_ALLOWED,

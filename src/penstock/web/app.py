@@ -12,6 +12,7 @@ from penstock.service import Service
 from penstock.web import native, openai, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
+from penstock.web.requests import Requests
 
 ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
@@ -26,7 +27,8 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._ops = make_ops(service)
+        self._requests = Requests()
+        self._ops = make_ops(service, self._requests)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -38,7 +40,8 @@ class App:
             exchange = Exchange(
                 scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
             )
-            await handle(self.service, exchange, method, handler)
+            with self._requests.named(exchange.number, exchange.live):
+                await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import trio
 
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
+from penstock.live import Live
 from penstock.protocols.openai import dump_error
 from penstock.service import Service
 
@@ -44,6 +45,8 @@ class Exchange:
     ) -> None:
         self.scope = scope
         self.number = secrets.token_hex(12)
+        self.live = Live()
+        """The generation that answers it, if one does."""
         self.responding = False
         self._receive = receive
         self._send = send

@@ -19,4 +19,5 @@ async def chat_stream(service: Service, exchange: Exchange) -> None:
     request = parse_query(exchange.scope["query_string"])
     encoder = ChatStreamEncoder(f"job_{exchange.number}")
     sink = StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, request, encoder, sink))
+    generate = partial(service.generate, request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)

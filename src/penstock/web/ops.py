@@ -21,15 +21,17 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import Service
+from penstock.web.requests import Requests
 
 
-def make_ops(service: Service) -> QuartTrio:
+def make_ops(service: Service, requests: Requests) -> QuartTrio:
     """The Quart application for everything outside the pipeline."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
     app.config["RESPONSE_TIMEOUT"] = None
     _add_models(app, service)
     _add_health(app, service)
+    _add_cancel(app, requests)
     app.after_request(_name)
     app.register_error_handler(PenstockError, _render)
     app.register_error_handler(HTTPException, _render_http)
@@ -67,6 +69,12 @@ def _add_health(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
+
+
+def _add_cancel(app: QuartTrio, requests: Requests) -> None:
+    @app.post("/v1/requests/<number>/cancel")
+    async def cancel(number: str) -> Response:
+        return _json({"request_id": number, "status": requests.cancel(number)})
 
 
 async def _name(response: Response) -> Response:
