@@ -14,7 +14,10 @@ from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
 from penstock.web.app import App
+from penstock.web.cors import Asgi
+from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
+from penstock.web.forwarded import ForwardedError
 
 
 class Deployed:
@@ -24,15 +27,16 @@ class Deployed:
     """
 
     def __init__(self) -> None:
-        self._app: App | None = None
+        self._app: Asgi | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if self._app is None:
             if scope["type"] != "lifespan":
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
-                self._app = App(build_service(_settings()))
-            except (SettingsError, ModelError) as error:
+                settings = _settings()
+                self._app = wrap(App(build_service(settings)), settings)
+            except (SettingsError, ModelError, ForwardedError) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

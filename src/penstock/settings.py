@@ -34,6 +34,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keyfile: Annotated[
         str, Meta(description="PEM file with the key, where the certificate's file has none.")
     ] = ""
+    forwarded_allow_ips: Annotated[
+        str,
+        Meta(description="Proxies whose X-Forwarded headers are believed, with commas; * is all."),
+    ] = ""
+    cors_origins: Annotated[
+        str,
+        Meta(description="Origins whose pages may ask, with commas; * is all, empty is none."),
+    ] = ""
     model: Annotated[
         str,
         Meta(description="Model folder or .onnx file, or NAME=PATH; empty is the embedded one."),

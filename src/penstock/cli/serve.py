@@ -19,6 +19,8 @@ from penstock.errors import reraise_single
 from penstock.service import Service
 from penstock.settings import Settings
 from penstock.web.app import App
+from penstock.web.edge import split
+from penstock.web.forwarded import ForwardedError, parse_networks
 from penstock.web.listeners import BindError, listen
 from penstock.web.server import serve as serve_app
 from penstock.web.tls import TlsError, load_tls
@@ -32,9 +34,10 @@ def serve(config: Path | None, **given: object) -> None:
     logs.configure(settings.log_format)
     try:
         service = build_service(settings)
+        parse_networks(split(settings.forwarded_allow_ips))
         tls = load_tls(settings)
         listeners = listen(settings)
-    except (ModelError, BindError, TlsError) as error:
+    except (ModelError, BindError, TlsError, ForwardedError) as error:
         raise click.ClickException(str(error)) from None
     try:
         trio.run(_run, App(service), settings, listeners, tls)

@@ -195,10 +195,20 @@ class Connection:
 
     async def _write(self, data: bytes) -> None:
         try:
-            async with self._write_lock:
+            await self._take_turn()
+            try:
                 await self._write_all(memoryview(data))
+            finally:
+                self._write_lock.release()
         except GONE:
             await self._protocol.handle(Closed())
+
+    async def _take_turn(self) -> None:
+        try:
+            # Saves a scheduler pass a write.
+            self._write_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
 
     async def _write_all(self, data: memoryview) -> None:
         # Trying first saves a scheduler pass a write, and most writes fit the socket's buffer.

@@ -18,7 +18,7 @@ from hypercorn.typing import ASGIFramework
 from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.connection import Connection
-from penstock.web.edge import Edge
+from penstock.web.edge import Edge, wrap
 
 WS_MESSAGE_BYTES = 1 << 20
 LAST_WORDS_S = 0.5
@@ -54,7 +54,7 @@ async def serve_until(
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
     this returns.
     """
-    wrapped = ASGIWrapper(cast("ASGIFramework", app))
+    wrapped = ASGIWrapper(cast("ASGIFramework", wrap(app, settings)))
     edge = Edge(wrapped, settings, _config(settings), tls)
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
