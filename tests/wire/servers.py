@@ -43,6 +43,14 @@ async def until(condition: Callable[[], bool], what: str = "condition") -> None:
     await trio.to_thread.run_sync(wait_until, condition, what)
 
 
+async def until_here(condition: Callable[[], bool], what: str = "condition") -> None:
+    """`wait_until` for tests whose server runs in this process: nobody else moves meanwhile."""
+    with trio.move_on_after(PATIENCE_S):
+        while not condition():
+            await trio.sleep(0.002)
+    assert condition(), f"no {what} within {PATIENCE_S} s"
+
+
 class Answer:
     """One HTTP response that was read to its end."""
 

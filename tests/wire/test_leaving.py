@@ -26,7 +26,7 @@ from tests.web.test_disconnect import count
 
 from .http2 import Http2Client
 from .raw import CLOSE, HANDSHAKE, Raw, frame, post, start
-from .servers import until
+from .servers import until_here as until
 
 PATH = "/v1/completions"
 BODY: dict[str, Any] = {"prompt": "once " * 40, "max_tokens": 100, "ignore_eos": True}
