@@ -61,10 +61,13 @@ class House:
 
 
 class Rest:
-    """True once the one stream has been parked for ten looks, in which no turn was made.
+    """True once the one stream has been parked for so many looks, in which no turn was made.
 
-    A reader that is a little behind is parked for moments, long before the buffers are full.
+    A reader that is a little behind is parked for moments, long before the buffers are full, and
+    the kernel asks a full one for 0.2 s whether it is.
     """
+
+    LOOKS = 60
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -73,7 +76,8 @@ class Rest:
     def __call__(self) -> bool:
         parked = self._house.app.service.decoder.schedule.parked
         self._seen.append(self._house.engine.entered if parked else -1)
-        return len(self._seen) > 10 and set(self._seen[-10:]) == {self._house.engine.entered}
+        latest = self._seen[-self.LOOKS :]
+        return len(latest) == self.LOOKS and set(latest) == {self._house.engine.entered}
 
 
 @pytest.fixture
