@@ -138,12 +138,12 @@ def percentile(values: list[float], share: float) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[round(100 * share) - 1]
 
 
-async def measure(bench: Bench, tries: int) -> None:
+async def measure(bench: Bench, tries: int, chosen: list[str]) -> None:
     print(f"p50 / p95 ms of {tries} tries: request ended; slot free")
     print("| transport | way | " + " | ".join(STATES) + " |")
     print("|---|---|" + "---|" * len(STATES))
-    for transport, ways in WAYS.items():
-        for way in ways:
+    for transport in chosen:
+        for way in WAYS[transport]:
             cells = []
             for state in STATES:
                 if transport == "WebSocket" and state == "whole":
@@ -162,17 +162,19 @@ async def measure(bench: Bench, tries: int) -> None:
             print(f"| {transport} | {way} | " + " | ".join(cells) + " |", flush=True)
 
 
-async def main(tries: int) -> None:
+async def main(tries: int, chosen: list[str]) -> None:
     settings = Settings(slots=1, queue=4, send_buffer_bytes=4096, drain_s=0, prefix_cache_bytes=0)
     app = App(build_service(settings))
     listeners = bind("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve_until, trio.sleep_forever, app, settings, listeners))
-        await measure(Bench(app, listeners[0].getsockname()[1]), tries)
+        await measure(Bench(app, listeners[0].getsockname()[1]), tries, chosen)
         nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tries", type=int, default=100)
-    trio.run(main, parser.parse_args().tries)
+    parser.add_argument("transports", nargs="*", default=list(WAYS))
+    given = parser.parse_args()
+    trio.run(main, given.tries, given.transports)

@@ -201,7 +201,9 @@ class Connection:
             finally:
                 self._write_lock.release()
         except GONE:
-            await self._protocol.handle(Closed())
+            # Upstream lets the application go on as if this were written, and decode for nobody.
+            self.fail()
+            await trio.lowlevel.checkpoint()
 
     async def _take_turn(self) -> None:
         try:
@@ -239,6 +241,9 @@ class Connection:
 
     def cut(self) -> None:
         self._socket.close()
+
+    def fail(self) -> None:
+        self._nursery.cancel_scope.cancel()
 
     async def close(self) -> None:
         """Say that nothing will follow, and wait a moment for the peer to close.

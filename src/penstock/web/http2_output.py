@@ -24,6 +24,9 @@ class Wire(Protocol):
     def cut(self) -> None:
         """End the connection now."""
 
+    def fail(self) -> None:
+        """The peer is gone: cancel everything that serves it."""
+
     def set_idle(self, *, idle: bool) -> None:
         """Whether there is no request."""
 
@@ -64,8 +67,12 @@ class Output:
         try:
             return self._wire.write_nowait(data)
         except GONE:
-            self._dead = True
+            self._die()
             return 0
+
+    def _die(self) -> None:
+        self._dead = True
+        self._wire.fail()
 
     async def take_turn(self) -> None:
         """Return when it is the caller's turn to frame something. It releases `turn`."""
@@ -82,6 +89,8 @@ class Output:
 
     async def flushed(self) -> None:
         """Return when the kernel has everything."""
+        if self._dead:
+            await trio.lowlevel.checkpoint()
         while self.size and not self._dead:
             await self._flushed.wait()
 
@@ -107,4 +116,4 @@ class Output:
             while self._leaving:
                 self._leaving -= await self._wire.write_some(batch[-self._leaving :])
         except GONE:
-            self._dead = True
+            self._die()
