@@ -31,6 +31,7 @@ LAYERS = {
     "penstock.decoder": 2,
     "penstock.live": 2,
     "penstock.pipeline": 2,
+    "penstock.writer": 2,
     "penstock.generation": 2,
     "penstock.admission": 2,
     "penstock.gauges": 2,

@@ -249,6 +249,26 @@ async def test_an_error_of_the_sink_comes_out_and_ends_the_source() -> None:
     assert not source.running
 
 
+async def test_a_source_that_is_cancelled_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """It has an event at hand just when the writer is gone."""
+
+    class Eager(Counting):
+        async def __call__(self, emit: Emit) -> Finished:
+            while True:
+                await emit(Delta("x", (Token(1),), 1))
+
+    class LeavingSink(GatedSink):
+        async def write(self, data: bytes, event: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise BrokenPipeError
+
+    live = Live()
+    with pytest.RaisesGroup(BrokenPipeError):
+        await run(Eager(1), LeavingSink(), live)
+    assert live.terminal is None
+    assert not caplog.records
+
+
 async def test_cancelled_at_any_point_it_leaves_nothing_behind() -> None:
     """For every scheduling point: no task, one ending at the most, whole events only."""
     state: list[tuple[Counting, GatedSink, Live]] = []

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
@@ -24,7 +25,7 @@ import trio
 from penstock.errors import PenstockError, internal
 from penstock.events import Delta, Event, Failed, Finished, Terminal
 from penstock.live import Live
-from penstock.patience import Patience
+from penstock.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
             if patience.cancelled_caught:
                 live.stalled()
             else:
-                await _write(live, receive, encoder, sink, pace)
+                await Writer(live, receive, encoder, sink, pace).run()
         finally:
             # In this order: a closed channel would raise in the task that is sending.
             nursery.cancel_scope.cancel()
@@ -96,8 +97,17 @@ async def _produce(live: Live, source: Source, send: trio.MemorySendChannel[Even
     # Not `async with`: its closing checkpoint can replace the error that is being raised.
     with send:
         with live.scope:
-            terminal = await _attempt(source, send.send)
+            terminal = await _attempt(source, partial(_emit, send))
         await send.send(live.end(terminal or live.stopped()))
+
+
+async def _emit(send: trio.MemorySendChannel[Event], event: Event) -> None:
+    try:
+        # To a writer that waits: that saves the scheduler pass which `send` makes afterwards.
+        send.send_nowait(event)
+    except (trio.WouldBlock, trio.BrokenResourceError):
+        # Where the writer is gone this task has been cancelled, and `send` says so.
+        await send.send(event)
 
 
 async def _attempt(source: Source, emit: Emit) -> Terminal:
@@ -108,41 +118,3 @@ async def _attempt(source: Source, emit: Emit) -> Terminal:
     except Exception:
         log.exception("a generation failed")
         return Failed(internal())
-
-
-async def _write(
-    live: Live,
-    receive: trio.MemoryReceiveChannel[Event],
-    encoder: Encoder,
-    sink: Sink,
-    pace: Pace,
-) -> None:
-    event: Event | None = None
-    patience = Patience(pace.stall_deadline_s, pace.min_drain_bytes_s)
-    while not isinstance(event, Finished | Failed):
-        event = None
-        with trio.move_on_after(pace.heartbeat_s):
-            event = await receive.receive()
-        if isinstance(event, Finished | Failed):
-            event, live.told = live.end(event), True
-        data = encoder.heartbeat() if event is None else encoder.encode(event)
-        if not data:
-            continue
-        if not await _deliver(sink, data, event, pace, patience):
-            live.stalled()
-            return
-
-
-async def _deliver(
-    sink: Sink, data: bytes, event: Event | None, pace: Pace, patience: Patience
-) -> bool:
-    """False if the reader does not take it in time."""
-    with trio.move_on_after(pace.stall_deadline_s) as leave:
-        wanted = await sink.permit(event)
-    if leave.cancelled_caught or not wanted:
-        return not leave.cancelled_caught
-    started = trio.current_time()
-    with trio.move_on_after(patience.left_s) as writing:
-        await sink.write(data, event)
-    patience.wrote(len(data), trio.current_time() - started)
-    return not writing.cancelled_caught and patience.left_s > 0

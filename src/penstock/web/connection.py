@@ -6,8 +6,6 @@ In place of Hypercorn's `TCPServer`; what each part does differently names the d
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -18,6 +16,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from penstock.web.byte_stream import ByteStream
 from penstock.web.edge import Edge
 from penstock.web.http1 import Http1
 from penstock.web.http2 import Http2
@@ -33,13 +32,12 @@ RECEIVE_BYTES = 1 << 14
 """At most this much of one peer is parsed before others have their turn."""
 
 
-class Connection:
+class Connection(ByteStream):
     """Serves one stream of bytes. No failure in it reaches another connection."""
 
     def __init__(self, edge: Edge, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
         self._edge = edge
-        self._socket = stream.socket
-        self.stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = stream
         self._write_lock = trio.Lock()
         self._closing = False
         self._reading = trio.CancelScope()
@@ -66,7 +64,10 @@ class Connection:
 
     async def _serve(self) -> None:
         tune(self._socket, self._edge.settings)
-        spoken = await self._shake_hands() if self._edge.tls else None
+        spoken = None
+        if self._edge.tls:
+            with trio.CancelScope(deadline=self._idle_until):
+                spoken = await self.start_tls(self._edge.tls)
         data = await self._receive()
         while spoken is None and len(data) < len(PREFACE) and PREFACE.startswith(data) and data:
             more = await self._receive()
@@ -77,18 +78,6 @@ class Connection:
             self._protocol = self._speak_http1()
         await self._read(data)
         await self._protocol.handle(Closed())
-
-    async def _shake_hands(self) -> str | None:
-        """Upstream's deadline is a minute. Raises `BrokenResourceError`."""
-        assert self._edge.tls is not None
-        assert isinstance(self.stream, trio.SocketStream)
-        self.stream = trio.SSLStream(
-            self.stream, self._edge.tls, https_compatible=True, server_side=True
-        )
-        with trio.CancelScope(deadline=self._idle_until):
-            await self.stream.do_handshake()
-        spoken: str | None = self.stream.selected_alpn_protocol()
-        return spoken or "http/1.1"
 
     def _speak_http1(self) -> Http1:
         group = TaskGroup()
@@ -224,23 +213,6 @@ class Connection:
             unharmed = not sent and self._protocol.is_pinged and not self._edge.tls
             if sent < len(data) and not unharmed:
                 self.cut()
-
-    async def write_some(self, data: memoryview) -> int:
-        if isinstance(self.stream, trio.SocketStream):
-            return await self._socket.send(data)
-        await self.stream.send_all(data)
-        return len(data)
-
-    def write_nowait(self, data: memoryview) -> int:
-        if sys.platform == "win32" or self._edge.tls:
-            return 0
-        try:
-            return os.write(self._socket.fileno(), data)
-        except BlockingIOError:
-            return 0
-
-    def cut(self) -> None:
-        self._socket.close()
 
     def fail(self) -> None:
         self._nursery.cancel_scope.cancel()

@@ -12,7 +12,8 @@ from typing import Any, cast
 import h11
 import trio
 from hypercorn.events import Closed, Event
-from hypercorn.protocol.events import Request
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import EventWrapper
 
@@ -54,6 +55,7 @@ class Http1(H11Protocol):
         super().__init__(*upstream)
         self._receive = receive
         self.can_read = NextRequest(self._read_ahead)
+        self._broken = False
 
     @property
     def has_begun(self) -> bool:
@@ -73,6 +75,16 @@ class Http1(H11Protocol):
     async def handle(self, event: Event) -> None:
         with suppress(RefusedError):
             await super().handle(event)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Upstream answers 500 to a request that is cancelled while its headers are written.
+
+        By then they are out, as far as h11 knows, and it raises.
+        """
+        if isinstance(event, Response) and self.connection.our_state is h11.SEND_BODY:
+            self._broken = True
+        if not self._broken or isinstance(event, StreamClosed):
+            await super().stream_send(event)
 
     async def _read_ahead(self) -> None:
         """Upstream stops reading behind a request that asks for an upgrade or that another follows.
