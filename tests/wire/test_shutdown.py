@@ -110,6 +110,10 @@ async def test_streams_that_can_finish_do(start_server: Start) -> None:
                 assert b"data: [DONE]\n\n" in stream.read_all()
 
 
+async def read_into(told: list[bytes], stream: Raw) -> None:
+    told.append(await trio.to_thread.run_sync(stream.read_all))
+
+
 @pytest.mark.parametrize("stalled", [0, 5])
 async def test_fifty_streams_are_all_told(start_server: Start, stalled: int) -> None:
     server = start_server(f"--drain-s={DRAIN_S}", "--send-buffer-bytes=4096", "--slots=4")
@@ -124,8 +128,12 @@ async def test_fifty_streams_are_all_told(start_server: Start, stalled: int) -> 
         wait_until(lambda: server.gauge("live") == 50 + stalled, "all streams")
         if stalled:
             wait_until(lambda: server.gauge("parked") + server.gauge("evicted") >= 5, "stall")
+        told: list[bytes] = []
         with Ending(server, SIGTERM, drain_s=DRAIN_S):
-            told = [await trio.to_thread.run_sync(stream.read_all) for stream in streams]
+            # All at once: one that is not read is cut.
+            async with trio.open_nursery() as readers:
+                for stream in streams:
+                    readers.start_soon(read_into, told, stream)
             terminals = [await each.hear_terminal() for each in sockets]
             codes = [await each.close_code() for each in sockets]
     assert [b'"code":"unavailable"' in each for each in told] == [True] * 25

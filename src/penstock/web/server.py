@@ -21,7 +21,7 @@ from penstock.web.connection import Connection
 from penstock.web.edge import Edge, wrap
 
 WS_MESSAGE_BYTES = 1 << 20
-LAST_WORDS_S = 0.5
+LAST_WORDS_S = 0.2
 """After a drain, the time in which connections may still be closed politely."""
 
 
