@@ -104,7 +104,7 @@ def test_reader_below_the_pace_is_stalled(start_server: Start) -> None:
     with server.endings() as ended, Raw(server, small=True) as peer:
         peer.send(post(PATH, {**STREAMED, "max_tokens": 950}))
         while server.gauge("live") or not server.gauge("decode_steps"):
-            peer.socket.recv(100)
+            peer.socket.recv(20)
     assert ended == {"stalled": 1}
 
 
