@@ -153,6 +153,9 @@ class GatedSink:
     async def open(self) -> None:
         self.opened = True
 
+    async def permit(self, event: Event | None) -> bool:
+        return True
+
     async def write(self, data: bytes, event: Event | None) -> None:
         assert self.opened
         await trio.lowlevel.checkpoint()

@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
-from penstock.errors import CANCELLED, PenstockError
+from penstock.errors import CANCELLED, STALLED, PenstockError
 from penstock.events import Delta, Event, Failed, Finished, Token, Usage
 from penstock.live import Live
 from penstock.pipeline import Emit, Pace
@@ -204,6 +204,55 @@ async def test_stopping_twice_or_after_the_end_changes_nothing() -> None:
     assert live.end(Failed(PenstockError(CANCELLED, "late"))) is live.terminal
 
 
+class SlowSink(GatedSink):
+    """Takes `write_s` for each byte; before that it may be long in wanting any."""
+
+    def __init__(self, *, write_s: float, permit_s: float = 0) -> None:
+        super().__init__(permits=10_000)
+        self.write_s = write_s
+        self.permit_s = permit_s
+
+    async def permit(self, event: object) -> bool:
+        await trio.sleep(self.permit_s)
+        return True
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        await trio.sleep(self.write_s * len(data))
+        await super().write(data, event)
+
+
+async def run_slow(sink: SlowSink, *, bytes_s: float, events: int = 100) -> Live:
+    live, pace = Live(), Pace(heartbeat_s=15, stall_deadline_s=30, min_drain_bytes_s=bytes_s)
+    await pipeline.run(live, Counting(events), PlainEncoder(), sink, pace=pace)
+    return live
+
+
+async def test_a_reader_slower_than_the_pace_ends_as_stalled(autojump_clock: MockClock) -> None:
+    """Each write is in time, and all of them would take a quarter of an hour."""
+    sink = SlowSink(write_s=9)
+    live = await run_slow(sink, bytes_s=1)
+    assert isinstance(live.terminal, Failed)
+    assert live.terminal.error.kind is STALLED
+    # Each write takes 8 s more than its byte is worth.
+    assert len(sink.written) == 3
+    assert trio.current_time() < 60
+
+
+async def test_a_reader_as_fast_as_the_pace_is_served(autojump_clock: MockClock) -> None:
+    live = await run_slow(SlowSink(write_s=1), bytes_s=1)
+    assert isinstance(live.terminal, Finished)
+
+
+async def test_without_a_pace_only_the_deadline_counts(autojump_clock: MockClock) -> None:
+    live = await run_slow(SlowSink(write_s=29), bytes_s=0)
+    assert isinstance(live.terminal, Finished)
+
+
+async def test_waiting_for_credits_is_no_slow_reading(autojump_clock: MockClock) -> None:
+    live = await run_slow(SlowSink(write_s=0, permit_s=29), bytes_s=1)
+    assert isinstance(live.terminal, Finished)
+
+
 async def test_an_error_of_the_sink_comes_out_and_ends_the_source() -> None:
     class BrokenSink(GatedSink):
         async def write(self, data: bytes, event: object) -> None:
@@ -213,6 +262,26 @@ async def test_an_error_of_the_sink_comes_out_and_ends_the_source() -> None:
     with pytest.RaisesGroup(BrokenPipeError):
         await run(source, BrokenSink())
     assert not source.running
+
+
+async def test_a_source_that_is_cancelled_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """It has an event at hand just when the writer is gone."""
+
+    class Eager(Counting):
+        async def __call__(self, emit: Emit) -> Finished:
+            while True:
+                await emit(Delta("x", (Token(1),), 1))
+
+    class LeavingSink(GatedSink):
+        async def write(self, data: bytes, event: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise BrokenPipeError
+
+    live = Live()
+    with pytest.RaisesGroup(BrokenPipeError):
+        await run(Eager(1), LeavingSink(), live)
+    assert live.terminal is None
+    assert not caplog.records
 
 
 async def test_cancelled_at_any_point_it_leaves_nothing_behind() -> None:

@@ -36,6 +36,14 @@ OUTSIDE: dict[str, list[object]] = {
     "resume_window_s": [1.9, -1, float("nan")],
     "max_jobs": [0, 10_000_001],
     "job_log_bytes": [(1 << 20) - 1],
+    "min_drain_bytes_s": [-1, float("nan")],
+    "send_buffer_bytes": [-1, (1 << 30) + 1],
+    "dead_after_s": [0.9, 86_401, float("nan")],
+    "ping_interval_s": [0, float("nan")],
+    "keep_alive_s": [0, float("nan")],
+    "head_deadline_s": [0, float("nan")],
+    "body_deadline_s": [0, float("nan")],
+    "h2_max_streams": [0, 10_001],
 }
 LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
@@ -43,7 +51,9 @@ LEAST: dict[str, object] = {
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
     "max_choices": 1, "max_streams_per_client": 0, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
     "job_window": 1, "job_wall_s": 0.001, "job_keep_s": 0.001, "resume_window_s": 2,
-    "max_jobs": 1, "job_log_bytes": 1 << 20,
+    "max_jobs": 1, "job_log_bytes": 1 << 20, "min_drain_bytes_s": 0,
+    "send_buffer_bytes": 0, "dead_after_s": 1, "ping_interval_s": 0.001, "keep_alive_s": 0.001,
+    "head_deadline_s": 0.001, "body_deadline_s": 0.001, "h2_max_streams": 1,
 }  # fmt: skip
 
 

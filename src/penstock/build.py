@@ -131,8 +131,8 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
     return Service(
         models,
         thread,
-        limits=Limits(settings.max_choices, settings.max_body_bytes),
-        pace=Pace(settings.heartbeat_s, settings.stall_deadline_s),
+        limits=Limits(settings.max_choices, settings.max_body_bytes, settings.body_deadline_s),
+        pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
         job_bounds=JobBounds(
             window=settings.job_window,
             wall_s=settings.job_wall_s,

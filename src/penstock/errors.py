@@ -20,7 +20,7 @@ class Kind:
     """How one kind of error is told: OpenAI `code` and `type`, HTTP status, retry or not.
 
     Statuses follow what clients do with them: 408, 409, 501 and 503 are retried by some without
-    pause, so none of them is used for a generation route.
+    pause, so none of them is used where that does not help. It does after an upload that was slow.
     """
 
     code: str
@@ -38,9 +38,11 @@ INVALID_JSON = Kind("invalid_json", "invalid_request_error", 400)
 UNSUPPORTED = Kind("unsupported_parameter", "invalid_request_error", 400)
 CONTEXT_LENGTH = Kind("context_length_exceeded", "invalid_request_error", 400)
 NOT_FOUND = Kind("not_found", "invalid_request_error", 404)
+REQUEST_NOT_FOUND = Kind("request_not_found", "invalid_request_error", 404)
 JOB_NOT_FOUND = Kind("job_not_found", "invalid_request_error", 404)
 MODEL_NOT_FOUND = Kind("model_not_found", "invalid_request_error", 404)
 METHOD_NOT_ALLOWED = Kind("method_not_allowed", "invalid_request_error", 405)
+TIMED_OUT = Kind("request_timeout", "invalid_request_error", 408)
 TOO_LARGE = Kind("request_too_large", "invalid_request_error", 413)
 KEY_REUSED = Kind("idempotency_key_reused", "invalid_request_error", 422)
 OVERLOADED = Kind("overloaded", "overloaded_error", 429, retryable=True, reason="overloaded")
@@ -58,9 +60,11 @@ KINDS = (
     UNSUPPORTED,
     CONTEXT_LENGTH,
     NOT_FOUND,
+    REQUEST_NOT_FOUND,
     JOB_NOT_FOUND,
     MODEL_NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    TIMED_OUT,
     TOO_LARGE,
     KEY_REUSED,
     OVERLOADED,

@@ -17,13 +17,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
 
 from penstock.errors import PenstockError, internal
-from penstock.events import Delta, Ended, Event, Failed, Finished, Terminal
+from penstock.events import Delta, Ended, Event, Failed, Terminal
 from penstock.live import Live
+from penstock.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,9 @@ class Sink(Protocol):
     async def open(self) -> None:
         """The request was accepted; the first event may be a while."""
 
+    async def permit(self, event: Event | None) -> bool:
+        """Wait until the reader wants this; False where it is to be dropped."""
+
     async def write(self, data: bytes, event: Event | None) -> None: ...
 
     def release(self) -> None:
@@ -53,10 +58,14 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a stream may be silent, and how long one write may block, in seconds."""
+    """How long a stream may be silent, and how long one write may block, in seconds.
+
+    `min_drain_bytes_s` is the slowest that a reader may be for as long as that; 0 sets no pace.
+    """
 
     heartbeat_s: float
     stall_deadline_s: float
+    min_drain_bytes_s: float = 0.0
 
 
 async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace: Pace) -> None:
@@ -64,7 +73,7 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
 
     Resource handling: both tasks have ended when this returns or raises.
     Error handling: what `source` raises becomes the terminal event; what `sink` raises propagates
-    (in a group). A write that blocks for `stall_deadline_s` ends the stream as stalled.
+    (in a group). A write that blocks for too long ends the stream as stalled: see `Patience`.
     """
     live.release = sink.release
     async with trio.open_nursery() as nursery:
@@ -76,7 +85,7 @@ async def run(live: Live, source: Source, encoder: Encoder, sink: Sink, *, pace:
             if patience.cancelled_caught:
                 live.stalled()
             else:
-                await _write(live, receive, encoder, sink, pace)
+                await Writer(live, receive, encoder, sink, pace).run()
         finally:
             # In this order: a closed channel would raise in the task that is sending.
             nursery.cancel_scope.cancel()
@@ -88,8 +97,17 @@ async def _produce(live: Live, source: Source, send: trio.MemorySendChannel[Even
     # Not `async with`: its closing checkpoint can replace the error that is being raised.
     with send:
         with live.scope:
-            terminal = await attempt(source, send.send)
+            terminal = await attempt(source, partial(_emit, send))
         await send.send(live.end(terminal or live.stopped()))
+
+
+async def _emit(send: trio.MemorySendChannel[Event], event: Event) -> None:
+    try:
+        # To a writer that waits: that saves the scheduler pass which `send` makes afterwards.
+        send.send_nowait(event)
+    except (trio.WouldBlock, trio.BrokenResourceError):
+        # Where the writer is gone this task has been cancelled, and `send` says so.
+        await send.send(event)
 
 
 async def attempt(source: Source, emit: Emit) -> Terminal:
@@ -101,32 +119,3 @@ async def attempt(source: Source, emit: Emit) -> Terminal:
     except Exception:
         log.exception("a generation failed")
         return Failed(internal())
-
-
-async def _write(
-    live: Live,
-    receive: trio.MemoryReceiveChannel[Event],
-    encoder: Encoder,
-    sink: Sink,
-    pace: Pace,
-) -> None:
-    event: Event | None = None
-    while not isinstance(event, Finished | Failed):
-        event = None
-        with trio.move_on_after(pace.heartbeat_s):
-            event = await receive.receive()
-        if isinstance(event, Finished | Failed):
-            event, live.told = live.end(event), True
-        data = encoder.heartbeat() if event is None else encoder.encode(event)
-        if not data:
-            if event is not None:
-                live.flow.folded(event)
-            continue
-        started_s = trio.current_time()
-        with trio.move_on_after(pace.stall_deadline_s) as patience:
-            await sink.write(data, event)
-        if patience.cancelled_caught:
-            live.stalled()
-            return
-        if event is not None:
-            live.flow.wrote(event, started_s, trio.current_time())

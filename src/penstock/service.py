@@ -42,10 +42,11 @@ TERMINAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask for: answers (n), and bytes of a body."""
+    """What one request may ask for: answers (n), bytes of a body, and time to send it in."""
 
     max_choices: int
     max_body_bytes: int
+    body_deadline_s: float = 60.0
 
 
 class Service:

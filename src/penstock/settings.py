@@ -25,6 +25,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    uds: Annotated[
+        str, Meta(description="Path of a UNIX socket to listen on, instead of host and port.")
+    ] = ""
+    certfile: Annotated[
+        str, Meta(description="PEM file with the certificate chain; turns TLS on.")
+    ] = ""
+    keyfile: Annotated[
+        str, Meta(description="PEM file with the key, where the certificate's file has none.")
+    ] = ""
+    forwarded_allow_ips: Annotated[
+        str,
+        Meta(description="Proxies whose X-Forwarded headers are believed, with commas; * is all."),
+    ] = ""
+    cors_origins: Annotated[
+        str,
+        Meta(description="Origins whose pages may ask, with commas; * is all, empty is none."),
+    ] = ""
     model: Annotated[
         tuple[str, ...],
         Meta(
@@ -113,6 +130,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_s: Annotated[
         float, Meta(ge=0, description="Seconds that streams may finish in after a stop signal.")
     ] = 10.0
+    min_drain_bytes_s: Annotated[
+        float,
+        Meta(ge=0, description="Slowest pace at which a stream may be read, in bytes a second."),
+    ] = 16.0
+    send_buffer_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 30,
+            description="What the kernel may hold for one connection; 0 leaves it alone.",
+        ),
+    ] = 0
+    dead_after_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Seconds without a sign of life after which a network is dead.",
+        ),
+    ] = 20.0
+    ping_interval_s: Annotated[
+        float, Meta(gt=0, description="Seconds between pings; two unanswered ones end a peer.")
+    ] = 20.0
+    keep_alive_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a connection may be idle between requests.")
+    ] = 75.0
+    head_deadline_s: Annotated[
+        float, Meta(gt=0, description="Seconds in which a request's head must arrive.")
+    ] = 10.0
+    body_deadline_s: Annotated[
+        float, Meta(gt=0, description="Seconds in which a request's body must arrive.")
+    ] = 60.0
+    h2_max_streams: Annotated[
+        int, Meta(ge=1, le=10_000, description="Requests at once on one HTTP/2 connection.")
+    ] = 128
     log_format: Annotated[Literal["pretty", "json"], Meta(description="How log lines look.")] = (
         "pretty"
     )
@@ -136,6 +188,12 @@ def describe(default: object) -> str:
     if default == () or default is False:
         return "off" if default is False else "embedded"
     return str(default)
+
+
+def read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that are there as `PENSTOCK_<NAME>`."""
+    names = {name: f"{ENV_PREFIX}{name.upper()}" for name in Settings.__struct_fields__}
+    return {name: environ[given] for name, given in names.items() if given in environ}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

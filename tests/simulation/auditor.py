@@ -33,6 +33,7 @@ class Stream:
         self._sink = sink
         self.release = sink.release
         self.open = sink.open
+        self.permit = sink.permit
 
     async def __call__(self, emit: Emit) -> Terminal:
         async def counted(event: Delta | Ended) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import struct
@@ -12,8 +13,10 @@ from hpack import Encoder
 
 from .servers import PATIENCE_S, Server
 
+SO_ATTACH_FILTER = 26
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HANDSHAKE = (
     b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -70,6 +73,12 @@ class Raw:
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
+    def vanish(self) -> None:
+        """As if the cable were cut: whatever comes is dropped unseen, and nothing is answered."""
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+        program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
@@ -99,10 +108,13 @@ def start(body: dict[str, object]) -> bytes:
     return frame(TEXT, json.dumps({"type": "start", **body}).encode())
 
 
-def http2(method: bytes, path: bytes) -> bytes:
+def http2_frame(kind: int, flags: int, stream: int, data: bytes) -> bytes:
+    """One HTTP/2 frame."""
+    return struct.pack(">I", len(data))[1:] + struct.pack(">BBI", kind, flags, stream) + data
+
+
+def http2(method: bytes, path: bytes, *, end: bool = True) -> bytes:
     """The preface and one request, by a client that knows that the server speaks HTTP/2."""
     headers = [(b":method", method), (b":path", path), (b":scheme", b"http"), (b":authority", b"x")]
     block = Encoder().encode(headers)
-    settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-    request = struct.pack(">I", len(block))[1:] + bytes([1, 5, 0, 0, 0, 1]) + block
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + request
+    return PREFACE + http2_frame(4, 0, 0, b"") + http2_frame(1, 5 if end else 4, 1, block)

@@ -43,6 +43,14 @@ async def until(condition: Callable[[], bool], what: str = "condition") -> None:
     await trio.to_thread.run_sync(wait_until, condition, what)
 
 
+async def until_here(condition: Callable[[], bool], what: str = "condition") -> None:
+    """`wait_until` for tests whose server runs in this process: nobody else moves meanwhile."""
+    with trio.move_on_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # a real server moves at its own pace
+            await trio.sleep(0.005)
+    assert condition(), f"no {what} within {PATIENCE_S} s"
+
+
 class Answer:
     """One HTTP response that was read to its end."""
 
@@ -60,16 +68,18 @@ class Answer:
 class Server:
     """A server on a free port. `stop` ends it and gives its exit code."""
 
+    READY = "try it:"
+
     def __init__(self, log: Path, *options: str) -> None:
         self._log = log
         self._seen = 0
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "penstock", "serve", "--port=0", *options],
+                self._command(options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                env=_environment(),
+                env=_environment() | self._settings(options),
             )
         RUNNING.append(self)
         try:
@@ -77,11 +87,22 @@ class Server:
         except BaseException:
             self.stop()
             raise
+        self.url, self.host, self.port = self._address()
+
+    def _command(self, options: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-W", "error", "-m", "penstock", "serve", "--port=0", *options]
+
+    def _settings(self, options: tuple[str, ...]) -> dict[str, str]:
+        """What is told by environment variables."""
+        return {}
+
+    def _address(self) -> tuple[str, str, int]:
+        """URL, host and port; for a UNIX socket the last two mean nothing."""
         found = re.search(
-            r"^penstock serves .* on (http://([\d.]+):(\d+))$", self.log(), re.MULTILINE
+            r" on ((?:https?://([\d.]+):(\d+)|unix:.*?))( \(CTRL|$)", self.log(), re.MULTILINE
         )
         assert found, self.log()
-        self.url, self.host, self.port = found[1], found[2], int(found[3])
+        return found[1], found[2], int(found[3] or 0)
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
@@ -158,7 +179,21 @@ class Server:
 
     def _announced(self) -> bool:
         assert self.process.poll() is None, self.log()
-        return "try it:" in self.log()
+        return self.READY in self.log()
+
+
+class StockServer(Server):
+    """The same application under Hypercorn as it comes. Options are settings."""
+
+    READY = "Running on"
+
+    def _command(self, options: tuple[str, ...]) -> list[str]:
+        stock = ["-k", "trio", "-w", "0", "-b", "127.0.0.1:0", "--keep-alive", "1"]
+        return [sys.executable, "-m", "hypercorn", *stock, "penstock.asgi:app"]
+
+    def _settings(self, options: tuple[str, ...]) -> dict[str, str]:
+        pairs = (option.lstrip("-").split("=", 1) for option in options)
+        return {f"PENSTOCK_{name.replace('-', '_').upper()}": value for name, value in pairs}
 
 
 def run_serve(*options: str) -> tuple[int, str]:

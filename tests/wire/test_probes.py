@@ -8,7 +8,19 @@ from collections.abc import Iterator
 import pytest
 
 from .asked import LONG_BODY, PROMPT
-from .raw import BINARY, CLOSE, HANDSHAKE, PING, TEXT, Raw, frame, http2, post, start
+from .raw import (
+    BINARY,
+    CLOSE,
+    HANDSHAKE,
+    PING,
+    TEXT,
+    Raw,
+    frame,
+    http2,
+    http2_frame,
+    post,
+    start,
+)
 from .servers import Server, wait_until
 
 LARGE = 1 << 20
@@ -79,13 +91,21 @@ def test_upgrade_to_http2_is_ignored(server: Server) -> None:
         assert b"HTTP/1.1 200" in peer.read_until(b'"usage"')
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [(b"GET", b"/\xff"), (b"\xff", b"/"), (b"GET", b"/health")]
-)
-def test_http2_is_refused(server: Server, method: bytes, path: bytes) -> None:
+@pytest.mark.parametrize(("method", "path"), [(b"GET", b"/\xff"), (b"\xff", b"/"), (b"GET", b"x")])
+def test_http2_request_that_makes_no_sense(server: Server, method: bytes, path: bytes) -> None:
     with Raw(server) as peer:
-        peer.send(http2(method, path))
-        assert peer.read_all().startswith(b"HTTP/1.1 505 ")
+        peer.send(http2(method, path), http2_frame(6, 0, 0, b"are here"))
+        assert b"are here" in peer.read_until(b"are here")
+
+
+@pytest.mark.parametrize(
+    "preface", [b"PRI * HTTP/2.0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]
+)
+def test_half_a_preface_is_refused(server: Server, preface: bytes) -> None:
+    with Raw(server) as peer:
+        peer.send(preface)
+        peer.half_close()
+        assert peer.read_all()[:13] in (b"", b"HTTP/1.1 505 ")
 
 
 @pytest.mark.parametrize(

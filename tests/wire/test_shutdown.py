@@ -6,17 +6,21 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any
 
 import pytest
+import trio
 
 from .asked import LONG_BODY, PROMPT
+from .http2 import Http2Client
 from .raw import Raw, post
-from .servers import Server, run_serve, until
+from .servers import Server, run_serve, until, wait_until
 from .sockets import connect
+from .test_http2_probes import goaway_code
 
 Start = Callable[..., Server]
 
@@ -104,6 +108,80 @@ async def test_streams_that_can_finish_do(start_server: Start) -> None:
                 await peer.tell("pull", n=100)
                 assert (await peer.hear_terminal())["type"] == "complete"
                 assert b"data: [DONE]\n\n" in stream.read_all()
+
+
+async def read_into(told: list[bytes], stream: Raw) -> None:
+    told.append(await trio.to_thread.run_sync(stream.read_all))
+
+
+@pytest.mark.parametrize("stalled", [0, 5])
+async def test_fifty_streams_are_all_told(start_server: Start, stalled: int) -> None:
+    server = start_server(f"--drain-s={DRAIN_S}", "--send-buffer-bytes=4096", "--slots=4")
+    async with AsyncExitStack() as stack:
+        deaf = [stack.enter_context(Raw(server, small=True)) for _ in range(stalled)]
+        streams = [stack.enter_context(Raw(server)) for _ in range(25)]
+        sockets = [await stack.enter_async_context(connect(server)) for _ in range(25)]
+        for stream in deaf + streams:
+            stream.send(post("/v1/completions", STREAMED))
+        for each in sockets:
+            await each.start()
+        wait_until(lambda: server.gauge("live") == 50 + stalled, "all streams")
+        if stalled:
+            wait_until(lambda: server.gauge("parked") + server.gauge("evicted") >= 5, "stall")
+        told: list[bytes] = []
+        with Ending(server, SIGTERM, drain_s=DRAIN_S):
+            # All at once: one that is not read is cut.
+            async with trio.open_nursery() as readers:
+                for stream in streams:
+                    readers.start_soon(read_into, told, stream)
+            terminals = [await each.hear_terminal() for each in sockets]
+            codes = [await each.close_code() for each in sockets]
+    assert [b'"code":"unavailable"' in each for each in told] == [True] * 25
+    assert [each["error"]["code"] for each in terminals] == ["unavailable"] * 25
+    assert codes == [1001] * 25
+
+
+def test_http2_streams_may_finish_or_are_told(start_server: Start) -> None:
+    """What comes is read as bytes: the h2 package widens no window behind a GOAWAY."""
+    server = start_server("--drain-s=1")
+    with Http2Client(server, window=60_000) as client:
+        brief, deaf = {**STREAMED, "max_tokens": 100}, {**STREAMED, "max_tokens": 950}
+        for body in (brief, deaf):
+            client.ask("POST", "/v1/completions", body)
+        server.wait_active(2)
+        with Ending(server, SIGTERM, drain_s=1):
+            events = client.read_all()
+    assert goaway_code(events) == 0
+    assert events.count(b"data: [DONE]") == 1
+
+
+def test_http2_connection_without_streams_ends_at_once(start_server: Start) -> None:
+    server = start_server("--drain-s=60")
+    with Http2Client(server) as client:
+        assert client.fetch("GET", "/health")[0] == 200
+        with Ending(server, SIGTERM, drain_s=0):
+            client.pump_to_end()
+    assert client.goaway is not None
+    assert client.goaway.last_stream_id == 1
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+async def test_a_second_signal_ends_at_once(start_server: Start, number: Signals) -> None:
+    server = start_server("--drain-s=60")
+    async with connect(server) as parked:
+        await parked.start(credits=0)
+        server.signal(SIGTERM)
+        await until(lambda: not is_listening(server), "drain")
+        with Ending(server, number, drain_s=0):
+            pass
+
+
+def is_listening(server: Server) -> bool:
+    try:
+        Raw(server).socket.close()
+    except OSError:
+        return False
+    return True
 
 
 class KeptAlive:

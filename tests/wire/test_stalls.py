@@ -13,6 +13,7 @@ from penstock.settings import Settings
 from penstock.web import server
 from penstock.web.app import App
 from penstock.web.connection import Connection
+from penstock.web.listeners import bind
 
 END = b"0\r\n\r\n"
 
@@ -24,35 +25,74 @@ class FullAtTheEnd(Connection):
 
     met = False
 
-    def _write_nowait(self, data: memoryview) -> int:
-        return 0 if bytes(data) == END and not self.met else super()._write_nowait(data)
+    def write_nowait(self, data: memoryview) -> int:
+        return 0 if bytes(data) == END and not self.met else super().write_nowait(data)
 
-    async def _write_some(self, data: memoryview) -> int:
+    async def write_some(self, data: memoryview) -> int:
         if bytes(data) == END and not self.met:
             self.met = True
             await trio.sleep_forever()
-        return await super()._write_some(data)
+        return await super().write_some(data)
 
 
-async def test_a_stall_on_the_end_of_a_body_closes_the_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server, "Connection", FullAtTheEnd)
+class FullAtTheHead(Connection):
+    """A connection whose socket takes nothing at all."""
+
+    def write_nowait(self, data: memoryview) -> int:
+        return 0
+
+    async def write_some(self, data: memoryview) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+class BrokenAtTheHead(Connection):
+    """A connection whose peer has reset it, as the first write finds."""
+
+    def write_nowait(self, data: memoryview) -> int:
+        raise ConnectionResetError
+
+
+async def ask(
+    kind: type[Connection], monkeypatch: pytest.MonkeyPatch, *, stream: bool = True
+) -> bytes:
+    """What comes of a request to a server with such connections, until it closes."""
+    monkeypatch.setattr(server, "Connection", kind)
     settings = Settings(port=0, slots=1, stall_deadline_s=0.2)
     app = App(build_service(settings))
-    listeners = server.bind("127.0.0.1", 0)
-    server.listen(listeners)
+    listeners = bind("127.0.0.1", 0)
+    listen(listeners)
     port = listeners[0].getsockname()[1]
-    body = json.dumps({"prompt": "a", "max_tokens": 2, "stream": True}).encode()
+    body = json.dumps({"prompt": "a", "max_tokens": 2, "stream": stream}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     got = b""
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
         await nursery.start(partial(server.serve_until, stop.wait, app, settings, listeners))
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(head.encode() + body)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as peer:
+            await peer.send_all(head.encode() + body)
             with trio.fail_after(20):
-                while data := await stream.receive_some():
+                while data := await peer.receive_some():
                     got += data
         nursery.cancel_scope.cancel()
+    return got
+
+
+async def test_a_stall_on_the_end_of_a_body_closes_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    got = await ask(FullAtTheEnd, monkeypatch)
     assert got.endswith(b"data: [DONE]\n\n\r\n")
+
+
+@pytest.mark.parametrize("kind", [FullAtTheHead, BrokenAtTheHead])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_headers_that_cannot_be_written_are_no_failure_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Connection],
+    *,
+    stream: bool,
+) -> None:
+    assert await ask(kind, monkeypatch, stream=stream) == b""
+    assert "failed" not in caplog.text

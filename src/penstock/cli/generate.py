@@ -44,6 +44,10 @@ class TerminalSink:
     async def open(self) -> None:
         await trio.to_thread.run_sync(_write, self._opening.encode())
 
+    async def permit(self, event: Event | None) -> bool:
+        """A pipe says what it wants by taking it."""
+        return True
+
     async def write(self, data: bytes, event: Event | None) -> None:
         if isinstance(event, Failed):
             self.error = event.error

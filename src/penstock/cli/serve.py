@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -20,8 +21,11 @@ from penstock.served import Served
 from penstock.service import Service
 from penstock.settings import Settings
 from penstock.web.app import App
-from penstock.web.server import BindError, bind, listen
+from penstock.web.edge import split
+from penstock.web.forwarded import ForwardedError, parse_networks
+from penstock.web.listeners import BindError, bind_all, listen
 from penstock.web.server import serve as serve_app
+from penstock.web.tls import TlsError, load_tls
 
 
 @click.command()
@@ -32,23 +36,32 @@ def serve(config: Path | None, **given: object) -> None:
     logs.configure(settings.log_format)
     with ExitStack() as stack:
         try:
-            listeners = bind(settings.host, settings.port)
+            parse_networks(split(settings.forwarded_allow_ips))
+            tls = load_tls(settings)
+            listeners = bind_all(settings)
             for listener in listeners:
                 stack.enter_context(listener)
+            if settings.uds:
+                stack.callback(Path(settings.uds).unlink, missing_ok=True)
             service = build_service(settings, partial(click.echo, err=True))
             listen(listeners)
-        except (ModelError, BindError) as error:
+        except (ModelError, BindError, TlsError, ForwardedError) as error:
             raise click.ClickException(str(error)) from None
         try:
-            trio.run(_run, App(service), settings, listeners)
+            trio.run(_run, App(service), settings, listeners, tls)
         except BaseExceptionGroup as group:
             reraise_single(group)
 
 
-async def _run(app: App, settings: Settings, listeners: list[socket.socket]) -> None:
+async def _run(
+    app: App,
+    settings: Settings,
+    listeners: list[socket.socket],
+    tls: ssl.SSLContext | None,
+) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_app, app, settings, listeners)
-        for line in banner(app.service, _url(listeners[0])):
+        await nursery.start(partial(serve_app, app, settings, listeners, tls=tls))
+        for line in banner(app.service, _url(listeners[0], "https" if tls else "http")):
             click.echo(line, file=sys.stderr)
 
 
@@ -60,7 +73,7 @@ def banner(service: Service, url: str) -> list[str]:
     return [
         *(f"penstock serves {_described(served)} on {url}" for served in service.models.values()),
         "try it:",
-        f"  curl -N {url}/v1/chat/completions -d '{question}'",
+        f"  curl -N {_curl(url)}/v1/chat/completions -d '{question}'",
     ]
 
 
@@ -72,6 +85,14 @@ def _described(served: Served) -> str:
     )
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _curl(url: str) -> str:
+    path = url.removeprefix("unix:")
+    return url if path == url else f"--unix-socket {path} http://localhost"
+
+
+def _url(listener: socket.socket, scheme: str) -> str:
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

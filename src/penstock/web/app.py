@@ -12,6 +12,7 @@ from penstock.service import Service
 from penstock.web import jobs, native, openai, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
+from penstock.web.requests import Requests
 
 ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
@@ -27,7 +28,8 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._ops = make_ops(service)
+        self._requests = Requests()
+        self._ops = make_ops(service, self._requests)
         jobs.add_jobs(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -37,7 +39,11 @@ class App:
             await self._connect(scope, receive, send)
         elif route := ROUTES.get(scope["path"]):
             method, handler = route
-            await handle(self.service, Exchange(scope, receive, send), method, handler)
+            exchange = Exchange(
+                scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
+            )
+            with self._requests.named(exchange.number, exchange.live):
+                await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

@@ -7,13 +7,15 @@ costs 33 KiB where Quart's costs 42, and nothing between the pipeline and the so
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 import trio
 
-from penstock.errors import METHOD_NOT_ALLOWED, TOO_LARGE, PenstockError, internal
+from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
+from penstock.live import Live
 from penstock.protocols.openai import dump_error
 from penstock.service import Service
 
@@ -33,21 +35,36 @@ class GoneError(Exception):
 class Exchange:
     """A request of which the body has not been read and a response that has not been started."""
 
-    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        *,
+        body_deadline_s: float = math.inf,
+    ) -> None:
         self.scope = scope
         self.number = secrets.token_hex(12)
+        self.live = Live()
+        """The generation that answers it, if one does."""
         self.responding = False
         self._receive = receive
         self._send = send
+        self._body_deadline_s = body_deadline_s
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises `PenstockError` past `limit` bytes, `GoneError` if cut off."""
+        """The whole body, in time. Raises `PenstockError`; `GoneError` if it is cut off."""
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
+        with trio.move_on_after(self._body_deadline_s):
+            return await self._collect(limit)
+        raise PenstockError(TIMED_OUT, "the body took too long to arrive; send it faster")
+
+    async def _collect(self, limit: int) -> bytes:
         body = bytearray()
         while True:
             message = await self._receive()

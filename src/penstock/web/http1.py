@@ -1,8 +1,6 @@
 """HTTP/1.1 and the way into a WebSocket: Hypercorn's, with what it lacks.
 
-Each override names the defect of Hypercorn 0.18.0 that it cures. HTTP/2 is refused: Hypercorn's has
-no flow control under Trio (a reader that stops is decoded for without end), and two single bytes
-in its pseudo-headers end the whole process.
+Each override names the defect of Hypercorn 0.18.0 that it cures.
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from typing import Any, cast
 import h11
 import trio
 from hypercorn.events import Closed, Event
-from hypercorn.protocol.events import Request
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import EventWrapper
 
@@ -56,10 +55,36 @@ class Http1(H11Protocol):
         super().__init__(*upstream)
         self._receive = receive
         self.can_read = NextRequest(self._read_ahead)
+        self._broken = False
+
+    @property
+    def has_begun(self) -> bool:
+        """A part of a request has come, and no request is being answered."""
+        return self.stream is None and bool(self.connection.trailing_data[0])
+
+    @property
+    def is_pinged(self) -> bool:
+        """The peer answers pings, so one that is silent is gone."""
+        return isinstance(self.stream, Frames)
+
+    async def expire(self) -> None:
+        """The request's head took too long, or none came."""
+        if self.has_begun:
+            await self._send_error_response(408)
 
     async def handle(self, event: Event) -> None:
         with suppress(RefusedError):
             await super().handle(event)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Upstream answers 500 to a request that is cancelled while its headers are written.
+
+        By then they are out, as far as h11 knows, and it raises.
+        """
+        if isinstance(event, Response) and self.connection.our_state is h11.SEND_BODY:
+            self._broken = True
+        if not self._broken or isinstance(event, StreamClosed):
+            await super().stream_send(event)
 
     async def _read_ahead(self) -> None:
         """Upstream stops reading behind a request that asks for an upgrade or that another follows.
@@ -73,7 +98,7 @@ class Http1(H11Protocol):
             self.connection.receive_data(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """`Upgrade: h2c` is ignored, as RFC 9110 allows; the HTTP/2 preface is a bad request."""
+        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface."""
         if event.http_version not in (b"1.0", b"1.1"):
             await self._send_error_response(505)
             await self.send(Closed())

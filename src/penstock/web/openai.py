@@ -38,7 +38,8 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     if asked.stream:
         encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
         sink = StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
 
 
 def _logprobs(served: Served, request: GenerateRequest, shape: Shape) -> list[Logprobs]:

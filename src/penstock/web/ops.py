@@ -27,9 +27,10 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
+from penstock.web.requests import Requests
 
 
-def make_ops(service: Service) -> QuartTrio:
+def make_ops(service: Service, requests: Requests) -> QuartTrio:
     """The Quart application for everything outside the pipeline."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
@@ -37,6 +38,7 @@ def make_ops(service: Service) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = service.limits.max_body_bytes
     _add_models(app, service)
     _add_health(app, service)
+    _add_cancel(app, requests)
     app.after_request(_name)
     _add_errors(app, service)
     return app
@@ -90,6 +92,12 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
     @app.errorhandler(Exception)
     async def fail(_: Exception) -> Response:
         return _render(internal())
+
+
+def _add_cancel(app: QuartTrio, requests: Requests) -> None:
+    @app.post("/v1/requests/<number>/cancel")
+    async def cancel(number: str) -> Response:
+        return _json({"request_id": number, "status": requests.cancel(number)})
 
 
 async def _name(response: Response) -> Response:

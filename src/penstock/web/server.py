@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
@@ -12,59 +13,16 @@ from typing import cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.typing import ASGIFramework
 
 from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.connection import Connection
+from penstock.web.edge import Edge, wrap
 
-BACKLOG = 2048
-"""Hypercorn's 100 costs SYN retries: 400 clients at once took 3.2 s, with 2048 0.35 s."""
 WS_MESSAGE_BYTES = 1 << 20
-PING_INTERVAL_S = 20.0
-LAST_WORDS_S = 0.5
+LAST_WORDS_S = 0.2
 """After a drain, the time in which connections may still be closed politely."""
-
-
-class BindError(Exception):
-    """The address cannot be listened on; the message says why and what to do."""
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for every address of `host`, taken but not open yet. Raises `BindError`.
-
-    A port that is taken is so told before a model is loaded, and nobody waits at one that is not
-    served yet.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [_bind(family, address) for family, _, _, _, address in found]
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no such host name"
-        raise BindError(
-            f"cannot listen on {host}:{port}: {why}; choose with --host and --port"
-        ) from None
-
-
-def listen(listeners: list[socket.socket]) -> None:
-    """Open what `bind` has taken. Raises `BindError` where another server was faster."""
-    for listener in listeners:
-        try:
-            listener.listen(BACKLOG)
-        except OSError as error:
-            host, port = listener.getsockname()[:2]
-            raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.bind(address)
-    listener.setblocking(False)
-    return listener
 
 
 async def serve(
@@ -72,12 +30,13 @@ async def serve(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal ends the drain at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await serve_until(
-            partial(anext, signals), app, settings, listeners, task_status=task_status
+            partial(anext, signals), app, settings, listeners, tls=tls, task_status=task_status
         )
 
 
@@ -87,6 +46,7 @@ async def serve_until(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `wait_stop` returns, then drain until it returns again at the latest.
@@ -94,41 +54,40 @@ async def serve_until(
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
     this returns.
     """
+    wrapped = ASGIWrapper(cast("ASGIFramework", wrap(app, settings)))
+    edge = Edge(wrapped, settings, _config(settings), tls)
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
         async with trio.open_nursery() as connections:
-            accepting = await connections.start(_accept, app, listeners, connections)
+            accepting = await connections.start(_accept, edge, listeners, connections)
             task_status.started()
             await wait_stop()
             connections.start_soon(_cut_at, wait_stop, connections.cancel_scope)
-            await _drain(app, settings, accepting)
+            await _drain(app, edge, accepting)
             connections.cancel_scope.cancel()
         service_nursery.cancel_scope.cancel()
 
 
 async def _accept(
-    app: App,
+    edge: Edge,
     listeners: list[socket.socket],
     connections: trio.Nursery,
     *,
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    handler = partial(
-        Connection,
-        ASGIWrapper(cast("ASGIFramework", app)),
-        _config(),
-        WorkerContext(None),
-        LifespanState(),
-    )
+    async def handle(stream: trio.SocketStream) -> None:
+        await Connection(edge, stream).run()
+
     streams = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in listeners]
     with trio.CancelScope() as scope:
         task_status.started(scope)
-        await trio.serve_listeners(handler, streams, handler_nursery=connections)
+        await trio.serve_listeners(handle, streams, handler_nursery=connections)
 
 
-async def _drain(app: App, settings: Settings, accepting: trio.CancelScope) -> None:
+async def _drain(app: App, edge: Edge, accepting: trio.CancelScope) -> None:
     accepting.cancel()
-    await app.service.drain(settings.drain_s)
+    edge.draining.set()
+    await app.service.drain(edge.settings.drain_s)
     await trio.sleep(LAST_WORDS_S)
 
 
@@ -139,10 +98,10 @@ async def _cut_at(
     connections.cancel()
 
 
-def _config() -> Config:
+def _config(settings: Settings) -> Config:
     config = Config()
     config.errorlog = logging.getLogger("penstock.http")
     config.include_server_header = False
     config.websocket_max_message_size = WS_MESSAGE_BYTES
-    config.websocket_ping_interval = PING_INTERVAL_S
+    config.websocket_ping_interval = settings.ping_interval_s
     return config

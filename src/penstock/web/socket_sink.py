@@ -23,12 +23,13 @@ class SocketSink:
     async def open(self) -> None:
         await send_text(self._send, self._opening)
 
+    async def permit(self, event: Event | None) -> bool:
+        return not isinstance(event, Delta) or await self._credits.take()
+
     async def write(self, data: bytes, event: Event | None) -> None:
         if not isinstance(event, Delta):
             # Before the terminal is out, so that a client may start again as soon as it reads it.
             self._done()
-        elif not await self._credits.take():
-            return
         await send_text(self._send, data)
 
     def release(self) -> None:

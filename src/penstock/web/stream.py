@@ -16,6 +16,10 @@ class StreamSink:
     async def open(self) -> None:
         """Headers wait for the first bytes."""
 
+    async def permit(self, event: Event | None) -> bool:
+        """HTTP has no say but its windows."""
+        return True
+
     async def write(self, data: bytes, event: Event | None) -> None:
         if not self._exchange.responding:
             if isinstance(event, Failed):
@@ -36,6 +40,10 @@ class WholeSink:
 
     async def open(self) -> None:
         """Headers wait for the first bytes."""
+
+    async def permit(self, event: Event | None) -> bool:
+        """HTTP has no say but its windows."""
+        return True
 
     async def write(self, data: bytes, event: Event | None) -> None:
         if isinstance(event, Failed):

@@ -1,0 +1,65 @@
+"""Cross-origin requests from browsers: off unless origins are named."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from penstock.web.exchange import Receive, Send
+
+ALLOWED_HEADERS = b"authorization, content-type, last-event-id, idempotency-key"
+EXPOSED_HEADERS = b"x-request-id, retry-after"
+METHODS = b"GET, POST, OPTIONS"
+MAX_AGE_S = b"600"
+
+Asgi: TypeAlias = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+class Cors:
+    """Answers preflights and marks responses for the named origins; `*` is every origin."""
+
+    def __init__(self, app: Asgi, origins: Sequence[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origin.encode("ascii", "replace") for origin in origins)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        origin = _header(scope, b"origin") if scope["type"] == "http" else None
+        if origin is None or not self._allows(origin):
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
+            await self._answer(origin, send)
+        else:
+            await self._app(scope, receive, partial(self._mark, origin, send))
+
+    def _allows(self, origin: bytes) -> bool:
+        return b"*" in self._origins or origin in self._origins
+
+    def _headers(self, origin: bytes) -> list[tuple[bytes, bytes]]:
+        allowed = b"*" if b"*" in self._origins else origin
+        return [
+            (b"access-control-allow-origin", allowed),
+            (b"access-control-expose-headers", EXPOSED_HEADERS),
+            # A cache must not give one origin what another was allowed.
+            (b"vary", b"Origin"),
+        ]
+
+    async def _answer(self, origin: bytes, send: Send) -> None:
+        headers = [
+            *self._headers(origin),
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", ALLOWED_HEADERS),
+            (b"access-control-max-age", MAX_AGE_S),
+        ]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _mark(self, origin: bytes, send: Send, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), *self._headers(origin)]
+            message = {**message, "headers": headers}
+        await send(message)
+
+
+def _header(scope: dict[str, Any], name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key.lower() == name), None)

@@ -1,0 +1,71 @@
+"""POST /v1/requests/{x-request-id}/cancel: for clients behind a proxy that hides their leaving."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .asked import LONG_BODY
+from .http2 import Http2Client
+from .raw import Raw, post
+from .servers import Server
+from .test_http2 import PATH, SHORT, STREAMED
+
+
+def cancel(server: Server, number: str) -> tuple[int, object]:
+    answer = server.ask("POST", f"/v1/requests/{number}/cancel")
+    return answer.status, answer.json
+
+
+def test_a_stream_is_ended_and_told(server: Server) -> None:
+    with server.endings() as ended, Raw(server) as peer:
+        peer.send(post(PATH, STREAMED))
+        head = peer.read_until(b"data: ").decode()
+        found = re.search(r"x-request-id: (\w+)", head)
+        assert found, head
+        assert cancel(server, found[1]) == (200, {"request_id": found[1], "status": "cancelled"})
+        rest = peer.read_until(b"0\r\n\r\n")
+        assert b'"code":"cancelled"' in rest
+        assert b"[DONE]" not in rest
+        assert cancel(server, found[1])[0] == 404
+    assert ended == {"client": 1}
+
+
+def test_a_stream_that_is_not_read_is_ended(server: Server) -> None:
+    with server.endings() as ended, Http2Client(server, window=500) as client:
+        client.stopped.add(1)
+        client.ask("POST", PATH, STREAMED)
+        client.pump(lambda: len(client.body[1]) == 500)
+        server.wait_gauge("parked", 1)
+        assert cancel(server, client.head[1]["x-request-id"])[0] == 200
+        server.wait_active(0)
+        client.wire.increment_flow_control_window(10_000, 1)
+        client.flush()
+        assert b'"code":"cancelled"' in client.read(1)[1]
+    assert ended == {"client": 1}
+
+
+@pytest.mark.parametrize("number", ["0" * 24, "x", "%00", "\u00e9".encode().hex()])
+def test_an_unknown_id_is_named(server: Server, number: str) -> None:
+    status, told = cancel(server, number)
+    assert status == 404
+    assert isinstance(told, dict)
+    assert told["error"]["code"] == "request_not_found"
+
+
+def test_an_answer_that_was_read_is_not_there_any_more(server: Server) -> None:
+    with server.endings() as ended:
+        number = server.ask("POST", PATH, SHORT).headers["x-request-id"]
+        assert cancel(server, number)[0] == 404
+    assert ended == {"length": 1}
+
+
+def test_nobody_else_is_ended(server: Server) -> None:
+    with server.endings() as ended, Http2Client(server) as client:
+        kept = client.ask("POST", PATH, {**LONG_BODY, "stream": True, "max_tokens": 300})
+        gone = client.ask("POST", PATH, STREAMED)
+        client.pump(lambda: bool(client.body[gone] and client.body[kept]))
+        assert cancel(server, client.head[gone]["x-request-id"])[0] == 200
+        assert client.read(kept)[1].endswith(b"data: [DONE]\n\n")
+    assert ended == {"client": 1, "length": 1}
