@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -185,6 +185,7 @@ def events_of(tokenizer: Tokenizer, ids: list[int], stops: tuple[str, ...]) -> l
 
 
 @settings(max_examples=300, deadline=None)
+@example(ids=[102, 0, 473], stops=["e"])  # a token without text just before the cut
 @given(
     ids=st.lists(st.integers(0, 4095), min_size=1, max_size=30),
     stops=st.lists(st.sampled_from(["e", " t", "\n", "the", "an", "."]), max_size=3),

@@ -50,9 +50,12 @@ class Logprobs:
         self._add(delta.tokens)
 
     def delta(self, delta: Delta) -> dict[str, Any] | None:
-        """What goes out with a delta."""
+        """What goes out with a delta.
+
+        A token without text waits for text behind it: the answer may be cut just before that.
+        """
         self.hold(delta)
-        return self._told(lambda entry: entry.end <= self._sent)
+        return self._told(lambda entry: entry.start < self._sent and entry.end <= self._sent)
 
     def ended(self, ended: Ended | Finished) -> dict[str, Any] | None:
         """What goes out with the end."""
