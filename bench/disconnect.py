@@ -28,7 +28,7 @@ from tests.wire.raw import CLOSE, HANDSHAKE, Raw, frame, post, start
 from penstock.build import build_service
 from penstock.settings import Settings
 from penstock.web.app import App
-from penstock.web.listeners import bind
+from penstock.web.listeners import bind, listen
 from penstock.web.server import serve_until
 
 PATH = "/v1/completions"
@@ -168,6 +168,7 @@ async def main(tries: int, chosen: list[str]) -> None:
     settings = Settings(slots=1, queue=4, send_buffer_bytes=4096, drain_s=0, prefix_cache_bytes=0)
     app = App(build_service(settings))
     listeners = bind("127.0.0.1", 0)
+    listen(listeners)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve_until, trio.sleep_forever, app, settings, listeners))
         await measure(Bench(app, listeners[0].getsockname()[1]), tries, chosen)

@@ -17,7 +17,7 @@ from penstock.live import Live
 from penstock.pipeline import Emit, Pace
 from penstock.settings import Settings
 from penstock.web.exchange import Exchange, Receive, Send, while_connected
-from penstock.web.listeners import bind
+from penstock.web.listeners import bind, listen
 from penstock.web.server import serve_until
 from penstock.web.stream import StreamSink
 
@@ -67,7 +67,9 @@ class Scripted:
 async def main(kind: str, port: int) -> None:
     app: Any = Scripted()
     if kind == "penstock":
-        await serve_until(trio.sleep_forever, app, Settings(), bind("127.0.0.1", port))
+        listeners = bind("127.0.0.1", port)
+        listen(listeners)
+        await serve_until(trio.sleep_forever, app, Settings(), listeners)
     else:
         config = Config()
         config.bind, config.backlog, config.accesslog = [f"127.0.0.1:{port}"], 2048, None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.typing import ASGIFramework
 
-from penstock.web import server
+from penstock.settings import Settings
+from penstock.web import edge, server
 from penstock.web.app import App
 from penstock.web.connection import Connection
 
@@ -20,37 +19,27 @@ from .pipes import PipeStream, make_pair
 class PipeConnection(Connection):
     """Writes to its stream where there is no kernel to try first."""
 
-    stream: Any
-
-    def _write_nowait(self, data: memoryview) -> int:
-        return 0
-
-    async def _write_some(self, data: memoryview) -> int:
-        sent: int = await self.stream.send_some(bytes(data))
-        return sent
+    async def write_some(self, data: memoryview) -> int:
+        return await cast("PipeStream", self.stream).send_some(bytes(data))
 
 
 class Edge:
     """Accepts connections until it is shut."""
 
-    def __init__(self, app: App, nursery: trio.Nursery) -> None:
+    def __init__(self, app: App, settings: Settings, nursery: trio.Nursery) -> None:
         self.open = True
         self._nursery = nursery
-        self._serve = partial(
-            PipeConnection,
-            ASGIWrapper(cast("ASGIFramework", app)),
-            server._config(),
-            WorkerContext(None),
-            LifespanState(),
-        )
+        wrapped = ASGIWrapper(cast("ASGIFramework", edge.wrap(app, settings)))
+        self._edge = edge.Edge(wrapped, settings, server._config(settings))
 
     def connect(self, capacity: int) -> PipeStream:
         """The client's end. Raises `ConnectionRefusedError`."""
         if not self.open:
             raise ConnectionRefusedError
         mine, theirs = make_pair(capacity)
-        self._nursery.start_soon(self._run, theirs)
+        self._nursery.start_soon(PipeConnection(self._edge, cast("Any", theirs)).run)
         return mine
 
-    async def _run(self, stream: PipeStream) -> None:
-        await self._serve(cast("Any", stream))
+    def drain(self) -> None:
+        self.open = False
+        self._edge.draining.set()

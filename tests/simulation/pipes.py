@@ -65,6 +65,13 @@ class PipeSocket:
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", 2
 
+    def setsockopt(self, *option: int) -> None:
+        """There is nothing to tune."""
+
+    def shutdown(self, how: int) -> None:
+        assert how == socket.SHUT_WR
+        self._stream.end()
+
     def close(self) -> None:
         self._stream.reset()
 
@@ -89,13 +96,16 @@ class PipeStream:
 
     async def send_eof(self) -> None:
         await trio.lowlevel.checkpoint()
-        self._out.end()
+        self.end()
 
     async def aclose(self) -> None:
         """As a kernel does it: what was written still arrives, what comes back is refused."""
         self._out.end()
         self._in.cut()
         await trio.lowlevel.checkpoint()
+
+    def end(self) -> None:
+        self._out.end()
 
     def reset(self) -> None:
         self._in.cut()

@@ -95,7 +95,7 @@ async def _live(seed: int, lines: list[str]) -> None:
             await wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
-                edge = Edge(app, connections)
+                edge = Edge(app, settings, connections)
                 world = World(seed, app, engine, edge, tokenizer, settings, habits, lines)
                 auditor = Auditor(world.app, engine, settings, service_nursery.cancel_scope)
                 trio.lowlevel.add_instrument(auditor)
@@ -122,7 +122,8 @@ async def _play(world: World, clients: Sequence[Play], random: Random) -> None:
 async def _drain(world: World, at_s: float, drain_s: float) -> None:
     await trio.sleep(at_s)
     world.tell("server", f"drains for {drain_s} s")
-    world.draining, world.edge.open = True, False
+    world.draining = True
+    world.edge.drain()
     await world.app.service.drain(drain_s)
     await trio.sleep(0.5)
     world.tell("server", "cuts all connections")

@@ -19,7 +19,7 @@ from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.settings import Settings
 from penstock.web.app import App
-from penstock.web.listeners import bind
+from penstock.web.listeners import bind, listen
 from penstock.web.server import serve_until
 from tests.peers import GatedEngine
 from tests.web.test_disconnect import count
@@ -86,6 +86,7 @@ async def house(model: Model, tokenizer: Tokenizer) -> AsyncIterator[House]:
     engine = GatedEngine(model, slots=1)
     app = App(assemble(settings, "default", engine, tokenizer))
     listeners = bind("127.0.0.1", 0)
+    listen(listeners)
     async with serving(app, settings, listeners):
         yield House(app, engine, listeners[0].getsockname()[1])
         for _ in range(MANY):

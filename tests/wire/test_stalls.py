@@ -13,7 +13,7 @@ from penstock.settings import Settings
 from penstock.web import server
 from penstock.web.app import App
 from penstock.web.connection import Connection
-from penstock.web.listeners import bind
+from penstock.web.listeners import bind, listen
 
 END = b"0\r\n\r\n"
 

@@ -29,6 +29,10 @@ class LogSink:
     async def open(self) -> None:
         """Headers wait for the first bytes."""
 
+    async def permit(self, event: Event | None) -> bool:
+        """HTTP has no say but its windows."""
+        return True
+
     async def write(self, data: bytes, event: Event | None) -> None:
         if not self._exchange.responding:
             await self._exchange.start(200, sse.HEADERS)

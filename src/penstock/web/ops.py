@@ -96,7 +96,7 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 
 def _add_cancel(app: QuartTrio, requests: Requests) -> None:
     @app.post("/v1/requests/<number>/cancel")
-    async def cancel(number: str) -> Response:
+    async def cancel_request(number: str) -> Response:
         return _json({"request_id": number, "status": requests.cancel(number)})
 
 
