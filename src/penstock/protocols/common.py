@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from penstock.errors import PenstockError, invalid, unsupported
-from penstock.requests import Biases, Message, Sampling
+from penstock.requests import Biases, Message, Sampling, TemplateOptions
 
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 1024
 MAX_BIASES = 1024
+TEMPLATE_OPTIONS = "chat_template_kwargs"
 BIAS = 100
 """Logits are shifted by at most this, in either direction."""
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"developer": "system"}
@@ -154,10 +155,15 @@ def parse_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def check_bounds(body: msgspec.Struct) -> None:
+def parse_template_options(options: Mapping[str, object] | None) -> TemplateOptions:
+    """Names and plain values; which names a model's template knows is not known here."""
+    return tuple((name, _plain_value(value)) for name, value in (options or {}).items())
+
+
+def check_bounds(body: msgspec.Struct, table: Mapping[str, Bounds] = BOUNDS) -> None:
     """Refuse the first number that is out of its bounds."""
     for name in body.__struct_fields__:
-        value, bounds = getattr(body, name), BOUNDS.get(name)
+        value, bounds = getattr(body, name), table.get(name)
         if bounds is not None and value is not None and value not in bounds:
             raise invalid(name, f"{name} must be {bounds}")
 
@@ -180,6 +186,14 @@ def render_error(error: PenstockError) -> dict[str, Any]:
     if error.retry_after_s is not None:
         told["retry_after"] = error.retry_after_s
     return told
+
+
+def _plain_value(value: object) -> str | int | float | bool:
+    if isinstance(value, str | int | float):
+        return value
+    raise invalid(
+        TEMPLATE_OPTIONS, f"{TEMPLATE_OPTIONS}: each value must be a string, a number or a boolean"
+    )
 
 
 def _token_id(name: str) -> int:

@@ -33,10 +33,12 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     head = Head(shape, exchange.number, served.name, int(time()))
     logprobs = _logprobs(served, asked.request, shape)
     n = asked.request.n
-    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, echo=asked.echo)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
+        encoder = StreamEncoder(
+            head, n=n, include_usage=asked.include_usage, logprobs=logprobs, echo=asked.echo
+        )
         sink = StreamSink(exchange)
     await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
 
