@@ -70,6 +70,11 @@ class Admission:
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
     @property
+    def places(self) -> int:
+        """How many may be inside at once."""
+        return min(self._slots + self._queue, self._max_streams)
+
+    @property
     def retry_after_s(self) -> int:
         """When to ask again: once half of those inside will have left, at the rate measured."""
         turnovers = self.taken / self._slots
@@ -81,9 +86,9 @@ class Admission:
             raise PenstockError(
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
-        most = min(self._slots + self._queue, self._max_streams)
-        if sequences > most:
-            raise invalid("n", f"n: this server has {most} places, and each answer takes one")
+        if sequences > self.places:
+            message = f"n: this server has {self.places} places, and each answer takes one"
+            raise invalid("n", message)
         ahead = self._waiting() + self.entering + sequences
         if ahead > self._queue or self.taken + sequences > self._max_streams:
             raise PenstockError(

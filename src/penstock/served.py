@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -35,6 +37,8 @@ class Served:
     decoder: Decoder
     admission: Admission
     default_max_tokens: int
+    counting: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
+    """For what only counts or spells tokens: it takes no place, so it has turns of its own."""
 
     @property
     def max_len(self) -> int:
@@ -59,6 +63,18 @@ class Served:
             logprobs=request.logprobs,
             n=request.n,
         )
+
+    async def count(self, request: GenerateRequest) -> list[int]:
+        """The prompt's token ids, for whoever wants no answer. Raises `PenstockError`."""
+        async with self.counting:
+            return await self.tokenise(request)
+
+    async def spell(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special ones included. Raises `PenstockError`."""
+        if max(tokens) >= self._words:
+            raise invalid("tokens", f"tokens: this model's token ids end at {self._words - 1}")
+        decode = partial(self.tokenizer.vocabulary.decode, tokens, skip_special_tokens=False)
+        return await trio.to_thread.run_sync(decode, limiter=self.counting)
 
     async def tokenise(self, request: GenerateRequest) -> list[int]:
         """The prompt's token ids, at least one. Raises `PenstockError`."""

@@ -115,6 +115,11 @@ def dump_error(error: PenstockError) -> str:
     return dump({"error": render_error(error)})
 
 
+def tell_error(error: PenstockError) -> tuple[int, str]:
+    """Status and body."""
+    return error.kind.status, dump_error(error)
+
+
 def _alternatives(chat: ChatBody) -> int | None:
     """How many to report beside each token; None where log probabilities were not asked for."""
     if chat.logprobs:

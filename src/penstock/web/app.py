@@ -8,17 +8,38 @@ from typing import Any
 import trio
 
 from penstock.errors import NOT_FOUND, PenstockError
+from penstock.protocols.openai import tell_error
+from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import native, openai, ws
-from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
+from penstock.web import native, openai, tabby, tgi, tokens, ws
+from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.ops import make_ops
 
 ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
     "/v1/completions": ("POST", openai.completions),
     "/chat/stream": ("GET", native.chat_stream),
+    "/": ("POST", tgi.root),
+    "/generate": ("POST", tgi.generate),
+    "/generate_stream": ("POST", tgi.generate_stream),
+    "/v1/events": ("POST", tabby.take_events),
+    "/tokenize": ("POST", tokens.tokenize),
+    "/detokenize": ("POST", tokens.detokenize),
 }
+ERRORS: Mapping[str, TellError] = {
+    "/": tell_tgi_error,
+    "/generate": tell_tgi_error,
+    "/generate_stream": tell_tgi_error,
+}
+"""Where errors are told otherwise than OpenAI does."""
 SOCKET_PATH = "/v1/ws"
+
+
+def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
+    """The root is TGI's for a POST only."""
+    if scope["path"] == "/" and scope["method"] != "POST":
+        return None
+    return ROUTES.get(scope["path"])
 
 
 class App:
@@ -33,9 +54,10 @@ class App:
             await self._live(receive, send)
         elif scope["type"] == "websocket":
             await self._connect(scope, receive, send)
-        elif route := ROUTES.get(scope["path"]):
+        elif route := _find(scope):
             method, handler = route
-            await handle(self.service, Exchange(scope, receive, send), method, handler)
+            told = ERRORS.get(scope["path"], tell_error)
+            await handle(self.service, Exchange(scope, receive, send, told), method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

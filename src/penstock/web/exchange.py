@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import trio
 
 from penstock.errors import METHOD_NOT_ALLOWED, TOO_LARGE, PenstockError, internal
-from penstock.protocols.openai import dump_error
+from penstock.protocols import openai
 from penstock.service import Service
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+TellError: TypeAlias = Callable[[PenstockError], tuple[int, str]]
+"""A dialect's status and JSON body for an error."""
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -33,12 +35,19 @@ class GoneError(Exception):
 class Exchange:
     """A request of which the body has not been read and a response that has not been started."""
 
-    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        tell_error: TellError = openai.tell_error,
+    ) -> None:
         self.scope = scope
         self.number = secrets.token_hex(12)
         self.responding = False
         self._receive = receive
         self._send = send
+        self._tell_error = tell_error
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
@@ -84,7 +93,8 @@ class Exchange:
         told = [*JSON, *headers]
         if error.retry_after_s is not None:
             told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
-        await self.respond(error.kind.status, told, dump_error(error).encode("ascii"))
+        status, body = self._tell_error(error)
+        await self.respond(status, told, body.encode("ascii"))
 
 
 Handler: TypeAlias = Callable[[Service, Exchange], Awaitable[None]]

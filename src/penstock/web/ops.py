@@ -21,6 +21,7 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
+from penstock.web import tabby, tgi
 
 
 def make_ops(service: Service) -> QuartTrio:
@@ -30,6 +31,7 @@ def make_ops(service: Service) -> QuartTrio:
     app.config["RESPONSE_TIMEOUT"] = None
     _add_models(app, service)
     _add_health(app, service)
+    _add_info(app, service)
     app.after_request(_name)
     app.register_error_handler(PenstockError, _render)
     app.register_error_handler(HTTPException, _render_http)
@@ -68,6 +70,22 @@ def _add_health(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
+
+
+def _add_info(app: QuartTrio, service: Service) -> None:
+    """What clients of TGI and Tabby want to know of a server first."""
+
+    @app.get("/info")
+    async def tgi_info() -> Response:
+        return _json(tgi.info(service))
+
+    @app.route("/v1/health", methods=["GET", "POST"])
+    async def tabby_health() -> Response:
+        return _json(tabby.health(service))
+
+    @app.get("/v1beta/server_setting")
+    async def tabby_settings() -> Response:
+        return _json({"disable_client_side_telemetry": True})
 
 
 async def _name(response: Response) -> Response:
