@@ -21,6 +21,11 @@ test *options: _tools
 quick *options:
     {{ python }} -m pytest -m "not wire" {{ options }}
 
+# Real clients in environments of their own, which are made once: two minutes
+[group('check')]
+test-clients *options: _node
+    TEST_CLIENTS=1 {{ python }} -m pytest tests/clients {{ options }}
+
 # Style and types
 [group('check')]
 lint:
@@ -54,3 +59,8 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
+
+_node:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v npm >/dev/null || { apt-get update -q && apt-get install -qy nodejs npm; }
