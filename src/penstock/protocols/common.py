@@ -145,13 +145,13 @@ def parse_prompt(prompt: str | list[Any] | None) -> str:
     return prompt
 
 
-def parse_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """At most four stop strings, none empty."""
+def parse_stop(stop: str | Sequence[str] | None, name: str = "stop") -> tuple[str, ...]:
+    """At most four stop strings, none empty, from the field called `name`."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if len(stops) > MAX_STOPS:
-        raise invalid("stop", f"stop takes at most {MAX_STOPS} strings")
+        raise invalid(name, f"{name} takes at most {MAX_STOPS} strings")
     if any(not 0 < len(text) <= MAX_STOP_CHARACTERS for text in stops):
-        raise invalid("stop", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
+        raise invalid(name, f"{name}: a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
     return stops
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import trio
 
 from penstock.errors import NOT_FOUND, PenstockError
+from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import native, openai, tabby, tgi, tokens, ws
+from penstock.web import anthropic, native, openai, tabby, tgi, tokens, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.ops import make_ops
 
@@ -23,6 +24,8 @@ ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/generate": ("POST", tgi.generate),
     "/generate_stream": ("POST", tgi.generate_stream),
     "/v1/events": ("POST", tabby.take_events),
+    "/v1/messages": ("POST", anthropic.messages),
+    "/v1/messages/count_tokens": ("POST", anthropic.count_tokens),
     "/tokenize": ("POST", tokens.tokenize),
     "/detokenize": ("POST", tokens.detokenize),
 }
@@ -30,6 +33,8 @@ ERRORS: Mapping[str, TellError] = {
     "/": tell_tgi_error,
     "/generate": tell_tgi_error,
     "/generate_stream": tell_tgi_error,
+    "/v1/messages": tell_anthropic_error,
+    "/v1/messages/count_tokens": tell_anthropic_error,
 }
 """Where errors are told otherwise than OpenAI does."""
 SOCKET_PATH = "/v1/ws"
