@@ -27,7 +27,7 @@ from penstock.protocols.sse import dump
 from penstock.requests import GenerateRequest, Message, Sampling
 
 ROLES = ("user", "assistant")
-_BOUNDS: Mapping[str, Bounds] = {**BOUNDS, "temperature": Bounds(0, 1), "top_k": Bounds(0, 1 << 20)}
+NUMBERS: Mapping[str, Bounds] = {**BOUNDS, "temperature": Bounds(0, 1), "top_k": Bounds(0, 1 << 20)}
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -53,7 +53,7 @@ class CountBody(Asking):
     """POST /v1/messages/count_tokens."""
 
 
-class Body(Asking, kw_only=True):
+class MessagesBody(Asking, kw_only=True):
     """POST /v1/messages."""
 
     max_tokens: int
@@ -75,7 +75,7 @@ class Asked:
 
 def parse(body: bytes) -> Asked:
     """A message to be answered. Raises `PenstockError`."""
-    asked = decode(body, Body)
+    asked = decode(body, MessagesBody)
     _check(asked)
     request = GenerateRequest(
         messages=_messages(asked),
@@ -103,7 +103,7 @@ def tell_error(error: PenstockError) -> tuple[int, str]:
 
 
 def _check(asked: Asking) -> None:
-    check_bounds(asked, _BOUNDS)
+    check_bounds(asked, NUMBERS)
     refuse(
         tool_choice=_type_of(asked.tool_choice) in ("any", "tool"),
         thinking=_type_of(asked.thinking) == "enabled",

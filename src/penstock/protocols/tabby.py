@@ -40,7 +40,7 @@ class DebugOptions(msgspec.Struct):
     raw_prompt: str | None = None
 
 
-class Body(msgspec.Struct):
+class CursorBody(msgspec.Struct):
     """POST /v1/completions with `segments`."""
 
     language: str | None = None
@@ -71,7 +71,7 @@ def is_tabby(body: bytes) -> bool:
 
 def parse(body: bytes, *, fills_gaps: bool) -> GenerateRequest:
     """A request for a model that was taught to fill gaps, or not. Raises `PenstockError`."""
-    asked = decode(body, Body)
+    asked = decode(body, CursorBody)
     check_bounds(asked)
     sampling = Sampling.of(
         temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
@@ -88,7 +88,7 @@ def parse(body: bytes, *, fills_gaps: bool) -> GenerateRequest:
     )
 
 
-def _texts(asked: Body) -> tuple[str, str | None]:
+def _texts(asked: CursorBody) -> tuple[str, str | None]:
     """What lies before the cursor, and behind it if anything does."""
     raw = asked.debug_options.raw_prompt if asked.debug_options else None
     if raw is not None:

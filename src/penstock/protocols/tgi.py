@@ -18,7 +18,7 @@ from penstock.protocols.common import BOUNDS, Bounds, check_bounds, parse_seed, 
 from penstock.protocols.sse import dump
 from penstock.requests import GenerateRequest, Sampling
 
-_BOUNDS: Mapping[str, Bounds] = {
+NUMBERS: Mapping[str, Bounds] = {
     **BOUNDS,
     "max_new_tokens": BOUNDS["max_tokens"],
     "temperature": Bounds(0, 100, exclusive=True),
@@ -53,7 +53,7 @@ class Parameters(msgspec.Struct):
     ignore_eos: bool | None = None
 
 
-class Body(msgspec.Struct):
+class GenerateBody(msgspec.Struct):
     """POST /, /generate and /generate_stream."""
 
     inputs: str | None = None
@@ -73,7 +73,7 @@ class Asked:
 
 def parse(body: bytes, *, stream: bool | None = None) -> Asked:
     """A request; `stream` wins over what the body says. Raises `PenstockError`."""
-    asked = decode(body, Body)
+    asked = decode(body, GenerateBody)
     if not asked.inputs:
         raise invalid("inputs", "inputs must be a string that is not empty")
     told = asked.parameters or Parameters()
@@ -105,7 +105,7 @@ def tell_error(error: PenstockError) -> tuple[int, str]:
 
 
 def _check(told: Parameters) -> None:
-    check_bounds(told, _BOUNDS)
+    check_bounds(told, NUMBERS)
     refuse(
         best_of=(told.best_of or 1) > 1,
         decoder_input_details=bool(told.decoder_input_details),

@@ -22,6 +22,7 @@ from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
 from penstock.web import tabby, tgi
+from penstock.web.docs import add_docs
 
 
 def make_ops(service: Service) -> QuartTrio:
@@ -32,6 +33,7 @@ def make_ops(service: Service) -> QuartTrio:
     _add_models(app, service)
     _add_health(app, service)
     _add_info(app, service)
+    add_docs(app)
     app.after_request(_name)
     app.register_error_handler(PenstockError, _render)
     app.register_error_handler(HTTPException, _render_http)
