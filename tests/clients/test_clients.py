@@ -50,8 +50,10 @@ def texts(server: Server) -> dict[str, str]:
     messages = [{"role": "user", "content": QUESTION}]
     chat = server.ask("POST", "/v1/chat/completions", {"messages": messages, **asked})
     text = server.ask("POST", "/v1/completions", {"prompt": PROMPT, **asked})
+    told = chat.json["choices"][0]["message"]["content"]
     return {
-        "chat": chat.json["choices"][0]["message"]["content"],
+        "chat": told,
+        "responses": told,
         "text": text.json["choices"][0]["text"],
     }
 

@@ -42,6 +42,7 @@ class Bounds:
 BOUNDS: Mapping[str, Bounds] = {
     "max_tokens": Bounds(1, 1 << 20),
     "max_completion_tokens": Bounds(1, 1 << 20),
+    "max_output_tokens": Bounds(1, 1 << 20),
     "temperature": Bounds(0, 2),
     "top_p": Bounds(0, 1, exclusive=True),
     "top_k": Bounds(-1, 1 << 20),

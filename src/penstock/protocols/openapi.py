@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.protocols import anthropic, native, openai, tabby, tgi, tokens
+from penstock.protocols import anthropic, native, openai, responses, tabby, tgi, tokens
 from penstock.protocols.common import BOUNDS, Bounds
 
 _REFS = "#/components/schemas/{name}"
@@ -62,6 +62,14 @@ OPERATIONS: Sequence[Operation] = (
         openai.CompletionBody,
         tabby.CursorBody,
         required=("prompt",),
+        answers=_STREAMABLE,
+    ),
+    _post(
+        "/v1/responses",
+        "OpenAI",
+        "Answer a conversation; nothing is stored.",
+        responses.ResponsesBody,
+        required=("input",),
         answers=_STREAMABLE,
     ),
     _get("/v1/models", "OpenAI", "The models that are served."),

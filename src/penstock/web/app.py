@@ -12,7 +12,7 @@ from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import anthropic, native, openai, tabby, tgi, tokens, ws
+from penstock.web import anthropic, native, openai, responses, tabby, tgi, tokens, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.ops import make_ops
 
@@ -24,6 +24,7 @@ ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/generate": ("POST", tgi.generate),
     "/generate_stream": ("POST", tgi.generate_stream),
     "/v1/events": ("POST", tabby.take_events),
+    "/v1/responses": ("POST", responses.responses),
     "/v1/messages": ("POST", anthropic.messages),
     "/v1/messages/count_tokens": ("POST", anthropic.count_tokens),
     "/tokenize": ("POST", tokens.tokenize),
