@@ -261,3 +261,19 @@ async def test_several_answers_cancelled_anywhere_leave_nothing(
 
         assert await cancel_everywhere(scenario, check) > 10
         nursery.cancel_scope.cancel()
+
+
+async def test_a_delta_is_settled_unless_text_is_held_back_or_only_the_end_follows(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    def deltas_of(stream: Stream) -> list[Delta]:
+        assert stream.sink.text == reference(model, tokenizer, prompt)
+        return [event for event in stream.sink.written if isinstance(event, Delta)]
+
+    prompt = make_prompt(max_tokens=40)
+    deltas = deltas_of(await finished(model, tokenizer, prompt))
+    assert [delta.settled for delta in deltas] == [True] * (len(deltas) - 1) + [False]
+    word = next(delta.text for delta in deltas[:-1] if len(delta.text) > 1)
+    begun = word[-1] + "\x00"
+    held = deltas_of(await finished(model, tokenizer, prompt, begun))
+    assert not next(delta for delta in held if delta.text == word[:-1]).settled
