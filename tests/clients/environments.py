@@ -19,7 +19,6 @@ from typing import Any
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("CLIENTS_CACHE", Path.home() / ".cache" / "penstock-clients"))
 INSTALL_S = 600
-RUN_S = 60
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Client:
 
     driver: str
     packages: tuple[str, ...]
+    patience_s: float = 60
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class Client:
             [*self._command(folder), url, case],
             capture_output=True,
             text=True,
-            timeout=RUN_S,
+            timeout=self.patience_s,
             check=False,
             # Some keep settings and histories at home.
             env=_variables() | {"HOME": str(folder)},
