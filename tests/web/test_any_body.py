@@ -28,7 +28,9 @@ from tests.peers import make_engine
 BODIES = int(os.environ.get("FUZZ_BODIES", "60"))
 DOCUMENT = make_document(__version__)
 SCHEMAS = DOCUMENT["components"]["schemas"]
-LIMIT = 64 << 10
+ERROR_LIMIT = 1 << 10
+ANSWER_LIMIT = 1 << 20
+"""Five streamed answers with twenty log probabilities a token come to a quarter of this."""
 GOOD = {"prompt": "Once upon a time", "max_tokens": 3, "temperature": 0}
 NUMBERS = [0, 1, -1, 2, 5, 2**31, 2**63, -(2**63) - 1, 10**30, 0.5, 1e308, -0.0]
 TEXTS = ["", "x", "Once upon", "\x00", "\u2028\u0085", "\ud800", "<|endoftext|>", "word " * 300]
@@ -130,8 +132,8 @@ async def test_any_body_gets_a_short_answer_that_is_no_fault_of_ours(
             client = await fetch(MemoryClient(app, "POST", path, body=body))
             told = (number, body[:300], client.body[:300])
             assert client.status in (200, 400, 404, 422), told
-            assert len(client.body) < LIMIT, told
-            assert client.status == 200 or len(client.body) < 1024, told
+            limit = ANSWER_LIMIT if client.status == 200 else ERROR_LIMIT
+            assert len(client.body) < limit, told
             accepted += client.status == 200
         assert (await fetch(post(app, "/v1/completions", GOOD))).text_of() == before
         await trio.testing.wait_all_tasks_blocked()
