@@ -38,6 +38,7 @@ class Client:
         folder = self._environment()
         done = subprocess.run(
             [*self._command(folder), url, case],
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=self.patience_s,
