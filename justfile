@@ -26,6 +26,11 @@ quick *options:
 simulate *options:
     {{ python }} -m tests.simulation {{ options }}
 
+# Real clients in environments of their own, which are made once: two minutes
+[group('check')]
+test-clients *options: _node
+    TEST_CLIENTS=1 {{ python }} -m pytest tests/clients {{ options }}
+
 # Style and types
 [group('check')]
 lint:
@@ -83,3 +88,8 @@ _tools:
         npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 ||
             echo "eventsource cannot be installed: its test is skipped"
     fi
+
+_node:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v npm >/dev/null || { apt-get update -q && apt-get install -qy nodejs npm; }

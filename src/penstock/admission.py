@@ -99,6 +99,11 @@ class Admission:
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
     @property
+    def places(self) -> int:
+        """How many may be inside at once."""
+        return min(self._slots + self._queue, self._max_streams)
+
+    @property
     def retry_after_s(self) -> int:
         """When to ask again: once half of those inside will have left, at the rate measured."""
         turnovers = self.taken / self._slots
@@ -111,7 +116,7 @@ class Admission:
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
         streams = min(caller.streams or inf, self._per_client)
-        most = min(self._slots + self._queue, self._max_streams, streams)
+        most = min(self.places, streams)
         if sequences > most:
             raise invalid("n", f"n: you have {most} places here, and each answer takes one")
         if self._accounts[caller.account] + sequences > streams:

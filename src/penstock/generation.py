@@ -36,14 +36,15 @@ class Choice:
 
     async def decode(self, sequence: TokenSequence, emit: Emit) -> Ended:
         """Emit text until the answer ends; the slot is free before its last text is taken."""
-        reason = await self._decode(sequence, emit)
+        reason, piece = await self._decode(sequence, emit)
         sequence.close()
-        if rest := self.text.flush():
-            await emit(self._delta(rest))
-        cut = self.text.stopped
+        if rest := piece + self.text.flush():
+            await emit(self._delta(rest, settled=False))
+        cut = self.text.stop
         return Ended("stop" if cut else reason, self.made, self._take(), cut, self.number)
 
-    async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
+    async def _decode(self, sequence: TokenSequence, emit: Emit) -> tuple[FinishReason, str]:
+        """Why it ended, and what its last token has completed."""
         while True:
             sampled = await sequence.next_token()
             if self.spend is not None:
@@ -52,15 +53,16 @@ class Choice:
                 self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
             self.made += 1
             self._unsent.append(sampled)
-            if piece := self.text.push(sampled.token_id):
-                await emit(self._delta(piece))
-            if self.text.stopped:
-                return "stop"
+            piece = self.text.push(sampled.token_id)
+            if self.text.stop is not None:
+                return "stop", piece
             if sampled.end is not None:
-                return sampled.end
+                return sampled.end, piece
+            if piece:
+                await emit(self._delta(piece, settled=not self.text.holding))
 
-    def _delta(self, text: str) -> Delta:
-        return Delta(text, self._take(), self.made, self.number)
+    def _delta(self, text: str, *, settled: bool) -> Delta:
+        return Delta(text, self._take(), self.made, self.number, settled)
 
     def _take(self) -> tuple[Token, ...]:
         tokens, self._unsent = tuple(self._unsent), []

@@ -44,6 +44,9 @@ Biases: TypeAlias = tuple[tuple[int, float], ...]
 """Token ids, each once, and what is added to their logits."""
 
 
+TemplateOptions: TypeAlias = tuple[tuple[str, str | int | float | bool], ...]
+"""Names and values, each name once."""
+
 DEFAULTED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 """The sampling parameters for which a model's files may state another default."""
 
@@ -107,9 +110,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """What to generate. Exactly one of `prompt` and `messages` is set."""
+    """What to generate. Exactly one of `prompt` and `messages` is set.
+
+    With `suffix`, `prompt` is what comes before a gap and `suffix` what comes behind it.
+    """
 
     prompt: str | None = None
+    suffix: str | None = None
     messages: tuple[Message, ...] | None = None
     model: str | None = None
     max_tokens: int | None = None
@@ -121,6 +128,10 @@ class GenerateRequest:
     """How many answers, drawn independently."""
     logprobs: int | None = None
     """How many alternatives to report beside each token's own log probability; None is off."""
+    truncate: int | None = None
+    """How many tokens of the prompt to keep, the last ones; None keeps all."""
+    template_options: TemplateOptions = ()
+    """Variables for the chat template."""
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
@@ -134,7 +145,7 @@ class GenerateRequest:
     def characters(self) -> int:
         """Length of all that will be tokenised."""
         if self.messages is None:
-            return len(self.prompt or "")
+            return len(self.prompt or "") + len(self.suffix or "")
         return sum(len(message.role) + len(message.content) for message in self.messages)
 
 

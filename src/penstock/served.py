@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
-from penstock.engine.tokenizer import TemplateError, Tokenizer
-from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid
+from penstock.engine.chat import OptionError, TemplateError
+from penstock.engine.tokenizer import Tokenizer
+from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid, unsupported
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
@@ -34,6 +37,8 @@ class Served:
     decoder: Decoder
     admission: Admission
     default_max_tokens: int
+    counting: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
+    """For what only counts or spells tokens: it takes no place, so it has turns of its own."""
 
     @property
     def max_len(self) -> int:
@@ -47,10 +52,7 @@ class Served:
     async def prepare(self, request: GenerateRequest) -> Prompt:
         """The request as the engine takes it. Raises `PenstockError`."""
         self._check_bias(request)
-        if request.characters > _LARGE_PROMPT_CHARACTERS:
-            token_ids = await trio.to_thread.run_sync(self._encode, request)
-        else:
-            token_ids = self._encode(request)
+        token_ids = await self.tokenise(request)
         sampling = request.sampling.over(self.decoder.engine.model.spec.defaults)
         return Prompt(
             token_ids=tuple(token_ids),
@@ -63,6 +65,27 @@ class Served:
             caller=request.caller,
         )
 
+    async def count(self, request: GenerateRequest) -> list[int]:
+        """The prompt's token ids, for whoever wants no answer. Raises `PenstockError`."""
+        async with self.counting:
+            return await self.tokenise(request)
+
+    async def spell(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special ones included. Raises `PenstockError`."""
+        if max(tokens) >= self._words:
+            raise invalid("tokens", f"tokens: this model's token ids end at {self._words - 1}")
+        decode = partial(self.tokenizer.vocabulary.decode, tokens, skip_special_tokens=False)
+        return await trio.to_thread.run_sync(decode, limiter=self.counting)
+
+    async def tokenise(self, request: GenerateRequest) -> list[int]:
+        """The prompt's token ids, at least one. Raises `PenstockError`."""
+        if request.suffix and self.tokenizer.fim is None:
+            message = "suffix: this model was not taught to fill a gap; leave suffix out"
+            raise unsupported("suffix", message)
+        if request.characters > _LARGE_PROMPT_CHARACTERS:
+            return await trio.to_thread.run_sync(self._encode, request)
+        return self._encode(request)
+
     def _check_bias(self, request: GenerateRequest) -> None:
         """An id beyond the vocabulary would fail the whole turn, and with it the neighbours."""
         if any(token_id >= self._words for token_id, _ in request.sampling.logit_bias):
@@ -73,17 +96,21 @@ class Served:
         field = request.prompt_field
         try:
             if request.messages is not None:
-                token_ids = self.tokenizer.encode_chat(request.messages)
+                token_ids = self.tokenizer.encode_chat(request.messages, request.template_options)
+            elif request.suffix:
+                token_ids = self.tokenizer.encode_gap(request.prompt or "", request.suffix)
             else:
                 token_ids = self.tokenizer.encode(request.prompt or "")
+        except OptionError as error:
+            raise invalid("chat_template_kwargs", str(error)) from None
         except TemplateError as error:
-            raise PenstockError(INVALID_VALUE, str(error), param=field) from None
+            raise invalid(field, str(error)) from None
         if not token_ids:
             raise PenstockError(INVALID_VALUE, f"{field} is empty", param=field)
         if max(token_ids) >= self._words:
             message = f"{field} has a token that this model has no embedding for"
             raise PenstockError(INVALID_VALUE, message, param=field)
-        return token_ids
+        return token_ids[-request.truncate :] if request.truncate else token_ids
 
     def _fit(self, request: GenerateRequest, prompt_tokens: int) -> int:
         """How many tokens to make; what the client asked for must fit the context."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.chat import TemplateError
 from penstock.engine.model import Model, ModelError, load_model
-from penstock.engine.tokenizer import TemplateError, Tokenizer, load_tokenizer
+from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import embedded_model, parse_model
 from penstock.requests import Message
 

@@ -13,6 +13,7 @@ from .asking import MARKER, chat, completion, refusal
 
 SILENT_CHANGES: dict[str, list[object]] = {
     "response_format": [{"type": "json_object"}, {"type": "json_schema"}, {"value": {}}],
+    "chat_template": [MARKER, ""],
     "tool_choice": ["required", MARKER, {}, {"type": "function", "function": {"name": MARKER}}],
 }
 
@@ -26,11 +27,16 @@ def test_what_would_change_the_result_silently_is_refused(field: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("suffix", "x"), ("echo", True), ("best_of", 2)],
+    [("best_of", 2)],
 )
 def test_what_a_text_completion_refuses(field: str, value: object) -> None:
     error = refusal(parse_completion, completion(**{field: value}))
     assert (error.kind, error.param) == (UNSUPPORTED, field)
+
+
+def test_an_echo_has_no_log_probabilities() -> None:
+    error = refusal(parse_completion, completion(echo=True, logprobs=0))
+    assert (error.kind, error.param) == (UNSUPPORTED, "echo")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,9 @@ def test_what_a_text_completion_refuses(field: str, value: object) -> None:
         ({"logit_bias": {MARKER: MARKER}}, "logit_bias[...]"),
         ({"response_format": MARKER}, "response_format"),
         ({"tool_choice": 5}, "tool_choice"),
+        ({"chat_template_kwargs": {MARKER: []}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {MARKER: None}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": [MARKER]}, "chat_template_kwargs"),
     ],
 )
 def test_a_wrong_type_is_refused_by_name(fields: dict[str, object], param: str) -> None:

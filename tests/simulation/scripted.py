@@ -53,10 +53,10 @@ class Script:
         tokens = self.tokens(prompt)
         for number, token in enumerate(tokens, 1):
             pieces.append(text.push(token))
-            if text.stopped:
+            if text.stop is not None:
                 return [piece for piece in pieces if piece], "stop", number
         pieces.append(text.flush())
-        ended: FinishReason = "stop" if text.stopped else "length"
+        ended: FinishReason = "length" if text.stop is None else "stop"
         return [piece for piece in pieces if piece], ended, len(tokens)
 
 

@@ -47,13 +47,19 @@ class StreamEncoder:
     """Events to server-sent chunks. Only the text of a chunk changes, so the rest is kept."""
 
     def __init__(
-        self, head: Head, *, n: int = 1, include_usage: bool = False, logprobs: Recorders = ()
+        self,
+        head: Head,
+        *,
+        n: int = 1,
+        include_usage: bool = False,
+        logprobs: Recorders = (),
+        echo: str = "",
     ) -> None:
         self._head = head
         self._include_usage = include_usage
         self._logprobs = logprobs
         self._frames = [self._frame(choice) for choice in range(n)]
-        self._opening = self._role_chunks(n) if head.shape == "chat" else b""
+        self._opening = self._role_chunks(n) if head.shape == "chat" else self._echoes(n, echo)
 
     def encode(self, event: Event) -> bytes:
         match event:
@@ -103,6 +109,9 @@ class StreamEncoder:
         rest = {"delta": delta, "logprobs": None, "finish_reason": None}
         return b"".join(self._chunk({"index": choice, **rest}) for choice in range(n))
 
+    def _echoes(self, n: int, echo: str) -> bytes:
+        return b"".join(self._chunk(self._choice(i, echo, None)) for i in range(n) if echo)
+
     def _choice(
         self,
         choice: int,
@@ -123,10 +132,10 @@ class StreamEncoder:
 class WholeEncoder:
     """Events to one JSON object, given out with the last of them."""
 
-    def __init__(self, head: Head, *, n: int = 1, logprobs: Recorders = ()) -> None:
+    def __init__(self, head: Head, *, n: int = 1, logprobs: Recorders = (), echo: str = "") -> None:
         self._head = head
         self._logprobs = logprobs
-        self._pieces: list[list[str]] = [[] for _ in range(n)]
+        self._pieces: list[list[str]] = [[echo] for _ in range(n)]
         self._choices: list[dict[str, Any]] = []
 
     def encode(self, event: Event) -> bytes:

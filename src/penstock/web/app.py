@@ -8,9 +8,12 @@ from typing import Any
 import trio
 
 from penstock.errors import NOT_FOUND, PenstockError
+from penstock.protocols.anthropic import tell_error as tell_anthropic_error
+from penstock.protocols.openai import tell_error
+from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import jobs, native, openai, ws
-from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
+from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
+from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
 
@@ -19,8 +22,32 @@ ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/completions": ("POST", openai.completions),
     "/chat/stream": ("GET", native.chat_stream),
     "/v1/stream": ("GET", jobs.stream),
+    "/": ("POST", tgi.root),
+    "/generate": ("POST", tgi.generate),
+    "/generate_stream": ("POST", tgi.generate_stream),
+    "/v1/events": ("POST", tabby.take_events),
+    "/v1/responses": ("POST", responses.responses),
+    "/v1/messages": ("POST", anthropic.messages),
+    "/v1/messages/count_tokens": ("POST", anthropic.count_tokens),
+    "/tokenize": ("POST", tokens.tokenize),
+    "/detokenize": ("POST", tokens.detokenize),
 }
+ERRORS: Mapping[str, TellError] = {
+    "/": tell_tgi_error,
+    "/generate": tell_tgi_error,
+    "/generate_stream": tell_tgi_error,
+    "/v1/messages": tell_anthropic_error,
+    "/v1/messages/count_tokens": tell_anthropic_error,
+}
+"""Where errors are told otherwise than OpenAI does."""
 SOCKET_PATH = "/v1/ws"
+
+
+def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
+    """The root is TGI's for a POST only."""
+    if scope["path"] == "/" and scope["method"] != "POST":
+        return None
+    return ROUTES.get(scope["path"])
 
 
 class App:
@@ -37,10 +64,14 @@ class App:
             await self._live(receive, send)
         elif scope["type"] == "websocket":
             await self._connect(scope, receive, send)
-        elif route := ROUTES.get(scope["path"]):
+        elif route := _find(scope):
             method, handler = route
             exchange = Exchange(
-                scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
+                scope,
+                receive,
+                send,
+                ERRORS.get(scope["path"], tell_error),
+                body_deadline_s=self.service.limits.body_deadline_s,
             )
             with self._requests.named(exchange.number, exchange.live):
                 await handle(self.service, exchange, method, handler)

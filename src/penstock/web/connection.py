@@ -21,7 +21,7 @@ from penstock.web.edge import Edge
 from penstock.web.http1 import Http1
 from penstock.web.http2 import Http2
 from penstock.web.http2_output import GONE
-from penstock.web.sockets import tune
+from penstock.web.sockets import BEYOND_A_STALL, tune
 
 log = logging.getLogger(__name__)
 
@@ -205,8 +205,14 @@ class Connection(ByteStream):
         # Trying first saves a scheduler pass a write, and most writes fit the socket's buffer.
         sent = self.write_nowait(data)
         try:
-            while sent < len(data):
-                sent += await self.write_some(data[sent:])
+            if sent < len(data):
+                # A stream's own deadline comes first. What else is answered has none, and two
+                # peers that write and do not read would wait for each other for ever.
+                with trio.fail_after(BEYOND_A_STALL * self._edge.settings.stall_deadline_s):
+                    while sent < len(data):
+                        sent += await self.write_some(data[sent:])
+        except trio.TooSlowError:
+            raise trio.BrokenResourceError("the peer does not read") from None
         finally:
             # h11 counts as sent what was not; a WebSocket's lost message is told by its close code.
             # What of a TLS record is out cannot be known.

@@ -16,7 +16,7 @@ import trio
 
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
 from penstock.live import Live
-from penstock.protocols.openai import dump_error
+from penstock.protocols import openai
 from penstock.service import Service
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+TellError: TypeAlias = Callable[[PenstockError], tuple[int, str]]
+"""A dialect's status and JSON body for an error."""
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -40,6 +42,7 @@ class Exchange:
         scope: dict[str, Any],
         receive: Receive,
         send: Send,
+        tell_error: TellError = openai.tell_error,
         *,
         body_deadline_s: float = math.inf,
     ) -> None:
@@ -51,6 +54,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._body_deadline_s = body_deadline_s
+        self._tell_error = tell_error
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
@@ -103,7 +107,8 @@ class Exchange:
             told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
         if error.kind.status == 429 and not error.kind.retryable:
             told.append((b"x-should-retry", b"false"))  # openai-python repeats every other 429
-        await self.respond(error.kind.status, told, dump_error(error).encode("ascii"))
+        status, body = self._tell_error(error)
+        await self.respond(status, told, body.encode("ascii"))
 
 
 Handler: TypeAlias = Callable[[Service, Exchange], Awaitable[None]]

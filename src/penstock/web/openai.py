@@ -10,9 +10,11 @@ from penstock.pipeline import Encoder, Sink
 from penstock.protocols import openai
 from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
 from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
+from penstock.protocols.tabby import is_tabby
 from penstock.requests import GenerateRequest
 from penstock.served import Served
 from penstock.service import Service
+from penstock.web import tabby
 from penstock.web.exchange import Exchange, while_connected
 from penstock.web.stream import StreamSink, WholeSink
 
@@ -23,7 +25,12 @@ async def chat_completions(service: Service, exchange: Exchange) -> None:
 
 
 async def completions(service: Service, exchange: Exchange) -> None:
-    asked = openai.parse_completion(await exchange.read_body(service.limits.max_body_bytes))
+    """OpenAI's, or Tabby's: the two share this path."""
+    body = await exchange.read_body(service.limits.max_body_bytes)
+    if is_tabby(body):
+        await tabby.complete(service, exchange, body)
+        return
+    asked = openai.parse_completion(body)
     await _answer(service, exchange, asked, "text")
 
 
@@ -33,10 +40,12 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     head = Head(shape, exchange.number, served.name, int(time()))
     logprobs = _logprobs(served, asked.request, shape)
     n = asked.request.n
-    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, echo=asked.echo)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
+        encoder = StreamEncoder(
+            head, n=n, include_usage=asked.include_usage, logprobs=logprobs, echo=asked.echo
+        )
         sink = StreamSink(exchange)
     generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
     await while_connected(exchange, generate)

@@ -27,6 +27,8 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
+from penstock.web import tabby, tgi
+from penstock.web.docs import add_docs
 from penstock.web.requests import Requests
 
 
@@ -39,6 +41,8 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
     _add_models(app, service)
     _add_health(app, service)
     _add_cancel(app, requests)
+    _add_info(app, service)
+    add_docs(app)
     app.after_request(_name)
     _add_errors(app, service)
     return app
@@ -50,13 +54,13 @@ def _add_models(app: QuartTrio, service: Service) -> None:
         listed = [render_model(served.name, served.created) for served in service.models.values()]
         return _json({"object": "list", "data": listed})
 
-    @app.get("/v1/models/<path:name>")
-    async def model(name: str) -> Response:
-        if name != DEFAULT_ALIAS and name not in service.models:
+    @app.get("/v1/models/<path:model>")
+    async def model(model: str) -> Response:
+        if model != DEFAULT_ALIAS and model not in service.models:
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )
-        served = service.resolve(name)
+        served = service.resolve(model)
         return _json(render_model(served.name, served.created))
 
 
@@ -95,9 +99,25 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 
 
 def _add_cancel(app: QuartTrio, requests: Requests) -> None:
-    @app.post("/v1/requests/<number>/cancel")
-    async def cancel_request(number: str) -> Response:
-        return _json({"request_id": number, "status": requests.cancel(number)})
+    @app.post("/v1/requests/<request_id>/cancel")
+    async def cancel_request(request_id: str) -> Response:
+        return _json({"request_id": request_id, "status": requests.cancel(request_id)})
+
+
+def _add_info(app: QuartTrio, service: Service) -> None:
+    """What clients of TGI and Tabby want to know of a server first."""
+
+    @app.get("/info")
+    async def tgi_info() -> Response:
+        return _json(tgi.info(service))
+
+    @app.route("/v1/health", methods=["GET", "POST"])
+    async def tabby_health() -> Response:
+        return _json(tabby.health(service))
+
+    @app.get("/v1beta/server_setting")
+    async def tabby_settings() -> Response:
+        return _json({"disable_client_side_telemetry": True})
 
 
 async def _name(response: Response) -> Response:
