@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
+from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
+from penstock.grammar_trial import GrammarTrial
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
@@ -97,6 +99,8 @@ def serve_engine(
     schedule = Schedule(
         settings.slots, lookahead=settings.lookahead, park_grace_s=settings.park_grace_s
     )
+    spec = engine.model.spec
+    grammars = Grammars(tokenizer.vocabulary, spec.vocab_size, spec.eos_ids)
     return Served(
         name=name,
         created=int(engine.model.file.stat().st_mtime),
@@ -108,6 +112,7 @@ def serve_engine(
             max_streams=settings.max_streams,
             waiting=lambda: schedule.waiting - schedule.free,
         ),
+        grammars=GrammarTrial(grammars, settings.grammar_compile_s),
         default_max_tokens=settings.max_tokens,
     )
 

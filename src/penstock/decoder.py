@@ -165,7 +165,7 @@ class Decoder:
             results = result.unwrap()
         except Exception as error:
             results = [error for _ in turn.entries]
-        self.suspect = all(isinstance(got, Exception) for got in results)
+        self.suspect = all(map(_is_ours, results))
         for entry, got in zip(turn.entries, results, strict=True):
             if entry.state is State.ENDED:
                 continue
@@ -182,9 +182,16 @@ class Decoder:
             self._readers[entry].put_nowait(sampled)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
-        log.error("the model failed on a sequence", exc_info=error)
+        if not isinstance(error, PenstockError):
+            log.error("the model failed on a sequence", exc_info=error)
+            error = internal()
         self.schedule.leave(entry)
-        self._readers[entry].fail_nowait(internal())
+        self._readers[entry].fail_nowait(error)
+
+
+def _is_ours(result: Result) -> bool:
+    """Whether it is a failure, and not one that the client can do something about."""
+    return isinstance(result, Exception) and not isinstance(result, PenstockError)
 
 
 def _attempt(move: Callable[[EngineSequence], Result], sequence: EngineSequence) -> Result:

@@ -11,6 +11,7 @@ from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.tokenizer import TemplateError, Tokenizer
 from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid
+from penstock.grammar_trial import GrammarTrial
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
@@ -33,6 +34,7 @@ class Served:
     tokenizer: Tokenizer
     decoder: Decoder
     admission: Admission
+    grammars: GrammarTrial
     default_max_tokens: int
 
     @property
@@ -51,6 +53,8 @@ class Served:
             token_ids = await trio.to_thread.run_sync(self._encode, request)
         else:
             token_ids = self._encode(request)
+        grammar = request.grammar
+        constraint = None if grammar is None else await self.grammars.compile(grammar)
         sampling = request.sampling.over(self.decoder.engine.model.spec.defaults)
         return Prompt(
             token_ids=tuple(token_ids),
@@ -60,6 +64,7 @@ class Served:
             ignore_eos=request.ignore_eos,
             logprobs=request.logprobs,
             n=request.n,
+            constraint=constraint,
         )
 
     def _check_bias(self, request: GenerateRequest) -> None:

@@ -15,13 +15,13 @@ from penstock.errors import PenstockError, invalid
 from penstock.protocols.body import decode
 from penstock.protocols.common import (
     ChatMessage,
-    SamplingBody,
     parse_messages,
     parse_prompt,
     parse_sampling,
     refuse,
     render_error,
 )
+from penstock.protocols.constraints import GuidedBody, only_one, parse_guided, parse_response_format
 from penstock.protocols.sse import dump
 from penstock.requests import GenerateRequest
 
@@ -30,11 +30,12 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Body(SamplingBody):
+class Body(GuidedBody):
     """What both kinds of completion have in common."""
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
 
 
 class ChatBody(Body):
@@ -44,7 +45,6 @@ class ChatBody(Body):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: dict[str, Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
 
 
@@ -72,10 +72,9 @@ def parse_chat(body: bytes) -> Asked:
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
     refuse(
-        response_format=(chat.response_format or {"type": "text"}).get("type") != "text",
         tool_choice=chat.tool_choice not in (None, "auto", "none"),
     )
-    common = parse_sampling(chat) | {
+    common = _common(chat) | {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
     }
@@ -91,12 +90,17 @@ def parse_completion(body: bytes) -> Asked:
         echo=bool(completion.echo),
         best_of=(completion.best_of or 1) > (completion.n or 1),
     )
-    common = parse_sampling(completion) | {
+    common = _common(completion) | {
         "max_tokens": completion.max_tokens,
         "logprobs": completion.logprobs,
     }
     request = GenerateRequest(prompt=prompt, **common)
     return _asked(completion, request)
+
+
+def _common(body: Body) -> dict[str, Any]:
+    grammar = only_one(parse_response_format(body.response_format), parse_guided(body))
+    return parse_sampling(body) | {"grammar": grammar}
 
 
 def dump_error(error: PenstockError) -> str:
