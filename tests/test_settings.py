@@ -28,6 +28,7 @@ OUTSIDE: dict[str, list[object]] = {
     "max_body_bytes": [1023],
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
+    "grammar_compile_s": [0, 61, float("nan")],
     "drain_s": [-0.1, float("nan")],
 }
 LEAST: dict[str, object] = {
@@ -35,6 +36,7 @@ LEAST: dict[str, object] = {
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
     "max_choices": 1, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
+    "grammar_compile_s": 0.001,
 }  # fmt: skip
 
 

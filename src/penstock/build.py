@@ -16,6 +16,8 @@ from penstock.grammar_trial import GrammarTrial
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
+from penstock.protocols.speech import Speech
+from penstock.protocols.tool_formats import detect
 from penstock.schedule import Schedule
 from penstock.served import Served
 from penstock.service import Limits, Service
@@ -113,6 +115,12 @@ def serve_engine(
             waiting=lambda: schedule.waiting - schedule.free,
         ),
         grammars=GrammarTrial(grammars, settings.grammar_compile_s),
+        speech=Speech(
+            detect(tokenizer.template_text, tokenizer.knows),
+            thinks="<think>" in tokenizer.template_text,
+            opens_thinking=tokenizer.opens_thinking,
+            special=grammars.special,
+        ),
         default_max_tokens=settings.max_tokens,
     )
 

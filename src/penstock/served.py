@@ -12,6 +12,7 @@ from penstock.decoder import Decoder
 from penstock.engine.tokenizer import TemplateError, Tokenizer
 from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid
 from penstock.grammar_trial import GrammarTrial
+from penstock.protocols.speech import Speech
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
@@ -35,6 +36,7 @@ class Served:
     decoder: Decoder
     admission: Admission
     grammars: GrammarTrial
+    speech: Speech
     default_max_tokens: int
 
     @property
@@ -53,7 +55,7 @@ class Served:
             token_ids = await trio.to_thread.run_sync(self._encode, request)
         else:
             token_ids = self._encode(request)
-        grammar = request.grammar
+        grammar = self.speech.grammar(request)
         constraint = None if grammar is None else await self.grammars.compile(grammar)
         sampling = request.sampling.over(self.decoder.engine.model.spec.defaults)
         return Prompt(
@@ -77,7 +79,8 @@ class Served:
         field = request.prompt_field
         try:
             if request.messages is not None:
-                token_ids = self.tokenizer.encode_chat(request.messages)
+                tools = request.tools.definitions if request.tools else ()
+                token_ids = self.tokenizer.encode_chat(request.messages, tools)
             else:
                 token_ids = self.tokenizer.encode(request.prompt or "")
         except TemplateError as error:

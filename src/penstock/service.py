@@ -94,7 +94,8 @@ class Service:
         self.check(request)
         with served.admission.place(request.n) as place, self._alive(live):
             prompt = await served.prepare(request)
-            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
+            shown = served.speech.shown(request)
+            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
             source = Generation(served.decoder, prompt, new_text, place.arrived)
             self.metrics.started.inc()
             try:

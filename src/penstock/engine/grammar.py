@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import llguidance
 from tokenizers import Tokenizer as Vocabulary
 
-from penstock.errors import PenstockError, invalid
+from penstock.errors import PenstockError, invalid, unsupported
 from penstock.requests import Grammar
 
 LIMITS: Mapping[str, Any] = {
@@ -29,15 +30,6 @@ LIMITS: Mapping[str, Any] = {
 }
 """A step's share is about 4 ms; a state takes 1 to 2 kB, so a sequence 40 MB at the most."""
 
-JSON = {
-    "whitespace_flexible": True,
-    # Without a bound, a model that has lost its way makes spaces until its tokens run out.
-    "whitespace_pattern": " ?",
-    "lenient": False,
-    "coerce_one_of": False,
-}
-"""Given as overrides, so that no schema can change them."""
-
 LIBRARY = str(llguidance._lib.__file__)
 """Where the compiled part of llguidance lies."""
 
@@ -49,8 +41,10 @@ class GrammarError(ValueError):
 class Matcher:
     """Where one sequence is in its grammar: what may come next, and whether that is its end."""
 
-    def __init__(self, state: llguidance.LLMatcher, param: str) -> None:
+    def __init__(self, state: llguidance.LLMatcher, param: str, size: int) -> None:
         self.state = state
+        self.size = size
+        """Ids that its masks cover: the model's and the tokenizer's."""
         self._param = param
 
     @property
@@ -79,9 +73,10 @@ class Constraint:
 
     compiled: llguidance.LLMatcher
     param: str
+    size: int
 
     def start(self) -> Matcher:
-        return Matcher(self.compiled.deep_copy(), self.param)
+        return Matcher(self.compiled.deep_copy(), self.param, self.size)
 
 
 class Grammars:
@@ -92,24 +87,30 @@ class Grammars:
     """
 
     def __init__(self, vocabulary: Vocabulary, size: int, eos_ids: Iterable[int]) -> None:
-        self.size = size
         self._vocabulary = vocabulary
-        self._tokens = llguidance.LLTokenizer(
-            _plain(vocabulary), n_vocab=size, eos_token=sorted(eos_ids) or None
-        )
+        self.size = max(size, 1 + max(vocabulary.get_vocab().values()))
+        with suppress(ValueError):  # of a kind that llguidance does not know
+            self._tokens: llguidance.LLTokenizer | None = None
+            self._tokens = llguidance.LLTokenizer(
+                _plain(vocabulary), n_vocab=self.size, eos_token=sorted(eos_ids) or None
+            )
 
     def compile(self, grammar: Grammar) -> Constraint:
-        """Drops Python's lock meanwhile. Raises `GrammarError`."""
+        """Drops Python's lock meanwhile. Raises `GrammarError`, or `PenstockError` for any."""
+        if self._tokens is None:
+            message = f"{grammar.param}: this model's tokenizer cannot be held to a format"
+            raise unsupported(grammar.param, message)
         compiled = llguidance.LLMatcher(self._tokens, source(grammar), log_level=0, limits=limits())
         if compiled.is_error():
             raise GrammarError(compiled.get_error())
-        return Constraint(compiled, grammar.param)
+        return Constraint(compiled, grammar.param, self.size)
 
     def special(self, text: str) -> int | None:
         """The id of `text`, where it is a token that no text can spell; grammars name it by id."""
         token_id: int | None = self._vocabulary.token_to_id(text)
-        special = token_id is not None and self._tokens.is_special_token(token_id)
-        return token_id if special else None
+        if token_id is None or self._tokens is None or not self._tokens.is_special_token(token_id):
+            return None
+        return token_id
 
 
 def limits() -> llguidance.LLParserLimits:
@@ -118,19 +119,15 @@ def limits() -> llguidance.LLParserLimits:
 
 def source(grammar: Grammar) -> str:
     """`grammar` as llguidance reads it. Raises `GrammarError`."""
-    match grammar.kind:
-        case "json":
-            return schema_source(grammar.text)
-        case "regex":
-            return llguidance.LLMatcher.grammar_from_regex(grammar.text)
-        case _:
-            return llguidance.LLMatcher.grammar_from_lark(grammar.text)
-
-
-def schema_source(schema: str) -> str:
-    """A JSON schema that is an object. Raises `GrammarError`."""
+    forms = llguidance.LLMatcher
     try:
-        return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON)  # type: ignore[arg-type]
+        match grammar.kind:
+            case "json":
+                return forms.grammar_from_json_schema(grammar.text)
+            case "regex":
+                return forms.grammar_from_regex(grammar.text)
+            case _:
+                return forms.grammar_from_lark(grammar.text)
     except ValueError as error:
         raise GrammarError(str(error)) from None
 

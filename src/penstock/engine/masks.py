@@ -40,7 +40,7 @@ class Masks:
         return [found.get(row) for row in range(len(sequences))]
 
     def _compute(self, matchers: Sequence[Matcher]) -> npt.NDArray[np.bool_]:
-        words = np.zeros((len(matchers), -(-self._vocab_size // 32)), np.uint32)
+        words = np.zeros((len(matchers), -(-matchers[0].size // 32)), np.uint32)
         states = [(matcher.state, row) for row, matcher in enumerate(matchers)]
         self._executor.unsafe_compute_mask_ptr(
             states, words.ctypes.data, words.shape[1] * 4, len(matchers)

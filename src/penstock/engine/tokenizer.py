@@ -39,6 +39,7 @@ class Tokenizer:
         self.vocabulary = vocabulary
         self._bos = bos
         self._tokens = tokens or {}
+        self.template_text = template or ""
         self._template = _compile(template) if template else None
 
     def encode(self, text: str) -> list[int]:
@@ -47,23 +48,42 @@ class Tokenizer:
         bos = self.vocabulary.token_to_id(self._bos) if self._bos else None
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`."""
+    def knows(self, token: str) -> bool:
+        """Whether `token` is one of the vocabulary."""
+        return self.vocabulary.token_to_id(token) is not None
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether the template ends a prompt with the mark that begins a model's thoughts."""
+        if "<think>" not in self.template_text:
+            return False
+        try:
+            return self._render([Message("user", "Hi")]).rstrip().endswith("<think>")
+        except TemplateError:
+            return False
+
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`.
+
+        `tools` are told to the model where its template has a place for them.
+        """
         if self._template is None:
             raise TemplateError("this model has no chat template; use /v1/completions")
-        rendered = self._render(messages)
+        rendered = self._render(messages, tools)
         ids: list[int] = self.vocabulary.encode(rendered, add_special_tokens=False).ids
         return ids
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         assert self._template is not None
-        told = [{"role": message.role, "content": message.content} for message in messages]
+        told = [self._told(message) for message in messages]
         try:
             # Templates ask whether tools and documents are none, which the undefined is not.
             return self._template.render(
                 messages=told,
                 add_generation_prompt=True,
-                tools=None,
+                tools=list(tools) or None,
                 documents=None,
                 **self._tokens,
             )
@@ -72,6 +92,18 @@ class Tokenizer:
         except Exception as error:  # a template can fail in any way that Python can
             kind = type(error).__name__
             raise TemplateError(f"this model's chat template failed with {kind}") from None
+
+    def _told(self, message: Message) -> dict[str, Any]:
+        """A message as templates know it: what was not stated is not there."""
+        if message.tool_calls and "tool_calls" not in self.template_text:
+            raise TemplateError("this model's chat template cannot express tool_calls")
+        extra = {
+            "tool_calls": list(message.tool_calls),
+            "tool_call_id": message.tool_call_id,
+            "name": message.name,
+        }
+        stated = {name: value for name, value in extra.items() if value}
+        return {"role": message.role, "content": message.content, **stated}
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -44,7 +44,7 @@ def parse_response_format(given: Mapping[str, Any] | None) -> Grammar | None:
         case {"type": "json_schema"}:
             raise invalid("response_format", "response_format.json_schema.schema is required")
         case {"type": "json_object"}:
-            return Grammar("json", '{"type":"object"}')
+            return parse_schema({"type": "object"}, "response_format")
         case _:
             raise invalid("response_format.type", FORMATS)
 

@@ -23,7 +23,8 @@ from penstock.protocols.common import (
 )
 from penstock.protocols.constraints import GuidedBody, only_one, parse_guided, parse_response_format
 from penstock.protocols.sse import dump
-from penstock.requests import GenerateRequest
+from penstock.protocols.tools import Tool, ToolChoice, parse_tools
+from penstock.requests import GenerateRequest, Grammar, Tools
 
 
 class StreamOptions(msgspec.Struct):
@@ -45,7 +46,9 @@ class ChatBody(Body):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionBody(Body):
@@ -71,12 +74,10 @@ def parse_chat(body: bytes) -> Asked:
     """A chat completion request. Raises `PenstockError` for anything else."""
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
-    refuse(
-        tool_choice=chat.tool_choice not in (None, "auto", "none"),
-    )
     common = _common(chat) | {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
+        "tools": _tools(chat),
     }
     return _asked(chat, GenerateRequest(messages=messages, **common))
 
@@ -99,13 +100,23 @@ def parse_completion(body: bytes) -> Asked:
 
 
 def _common(body: Body) -> dict[str, Any]:
-    grammar = only_one(parse_response_format(body.response_format), parse_guided(body))
-    return parse_sampling(body) | {"grammar": grammar}
+    return parse_sampling(body) | {"grammar": _grammar(body)}
+
+
+def _grammar(body: Body) -> Grammar | None:
+    return only_one(parse_response_format(body.response_format), parse_guided(body))
 
 
 def dump_error(error: PenstockError) -> str:
     """The error as OpenAI's clients expect it, in a body or in an event."""
     return dump({"error": render_error(error)})
+
+
+def _tools(chat: ChatBody) -> Tools | None:
+    tools = parse_tools(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
+    if tools and tools.forced and _grammar(chat) is not None:
+        raise invalid("tool_choice", "tool_choice and a format both say what the answer must be")
+    return tools
 
 
 def _alternatives(chat: ChatBody) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from penstock.errors import PenstockError, invalid
@@ -22,6 +22,15 @@ DATA = frozenset(("const", "enum"))
 NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions"))
 """Keywords whose fields are schemas under names of the client's choosing."""
 
+OPTIONS: Mapping[str, Any] = {
+    "whitespace_flexible": True,
+    # Without a bound, a model that has lost its way makes spaces until its tokens run out.
+    "whitespace_pattern": " ?",
+    "lenient": False,
+    "coerce_one_of": False,
+}
+"""For llguidance, which reads them from the schema; a client's own are dropped."""
+
 Place = Literal["schema", "names", "data"]
 
 
@@ -32,7 +41,7 @@ def lean_schema(schema: object, param: str) -> str:
     lean = _copy(schema, param, 0, "schema")
     if sum(name == "$ref" for name in _names(lean)) > MAX_REFERENCES:
         raise invalid(param, f"{param}: the schema has more than {MAX_REFERENCES} references")
-    text = json.dumps(lean, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps({"x-guidance": OPTIONS, **lean}, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise invalid(param, f"{param}: the schema is longer than {MAX_SCHEMA_BYTES >> 10} KiB")
     return text

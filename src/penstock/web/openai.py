@@ -32,11 +32,14 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     service.check(asked.request)
     head = Head(shape, exchange.number, served.name, int(time()))
     logprobs = _logprobs(served, asked.request, shape)
+    parsers = served.speech.parsers(asked.request) if shape == "chat" else []
     n = asked.request.n
-    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, parsers=parsers)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
+        encoder = StreamEncoder(
+            head, n=n, include_usage=asked.include_usage, logprobs=logprobs, parsers=parsers
+        )
         sink = StreamSink(exchange)
     await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
 
