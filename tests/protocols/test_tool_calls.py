@@ -19,8 +19,8 @@ from .asking import FUZZ
 NAMES = ("f", "g")
 CALL = '{"name": "f", "arguments": {"x": "a}\\"{<tool_call>", "y": [1, {"z": 2}]}}'
 GIVEN = '{"x": "a}\\"{<tool_call>", "y": [1, {"z": 2}]}'
-ONE = [Call(0, "f"), Arguments(0, '{"a": 1}')]
-TWO = [*ONE, Call(1, "g"), Arguments(1, "{}")]
+ONE: list[Part] = [Call(0, "f"), Arguments(0, '{"a": 1}')]
+TWO: list[Part] = [*ONE, Call(1, "g"), Arguments(1, "{}")]
 
 CASES: list[tuple[CallFormat, str, list[Part]]] = [
     (HERMES, f"<tool_call>\n{CALL}\n</tool_call>", [Call(0, "f"), Arguments(0, GIVEN)]),

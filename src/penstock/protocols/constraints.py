@@ -13,7 +13,6 @@ from penstock.protocols.schemas import (
     lean_schema,
     literal,
     parse_json,
-    utf8,
 )
 from penstock.requests import Grammar
 
@@ -97,7 +96,7 @@ def parse_regex(pattern: str, param: str) -> Grammar:
     """A regular expression that the whole answer matches."""
     if not 0 < len(pattern) <= MAX_LITERAL_CHARACTERS:
         raise invalid(param, f"{param} must have 1 to {MAX_LITERAL_CHARACTERS} characters")
-    return Grammar("regex", utf8(pattern, param), param)
+    return Grammar("regex", pattern, param)
 
 
 def parse_choice(choices: Sequence[str], param: str) -> Grammar:
@@ -114,7 +113,7 @@ def parse_lark(text: str, param: str) -> Grammar:
     """A context-free grammar in Lark's notation, with llguidance's additions."""
     if not 0 < len(text) <= MAX_GRAMMAR_CHARACTERS:
         raise invalid(param, f"{param} must have 1 to {MAX_GRAMMAR_CHARACTERS} characters")
-    return Grammar("lark", utf8(text, param), param)
+    return Grammar("lark", text, param)
 
 
 def quote(text: str) -> str:

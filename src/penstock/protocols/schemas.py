@@ -59,11 +59,6 @@ def literal(text: str, param: str) -> str:
     """A string that an answer may have to spell."""
     if len(text) > MAX_LITERAL_CHARACTERS:
         raise invalid(param, f"{param}: a string has over {MAX_LITERAL_CHARACTERS} characters")
-    return utf8(text, param)
-
-
-def utf8(text: str, param: str) -> str:
-    """`text`, which JSON allows to hold what cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
