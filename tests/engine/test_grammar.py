@@ -156,7 +156,7 @@ def test_each_choice_follows_the_grammar_for_itself(
 def test_a_grammar_that_becomes_too_much_ends_its_own_sequence_only(
     model: Model, bound: Bound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(grammar.LIMITS, "max_lexer_states", 1000)  # type: ignore[arg-type]
+    monkeypatch.setitem(grammar.LIMITS, "max_lexer_states", 1000)
     neighbour = make_prompt(6, seed=9, max_tokens=60)
     expected = alone(make_engine(model), neighbour)
     engine = make_engine(model)

@@ -22,7 +22,7 @@ from tests.schemas import schemas
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 SLOTS = 8
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
         "function": {
@@ -194,7 +194,7 @@ async def test_free_text_beside_tools_is_content(app: App) -> None:
 
 
 async def test_log_probabilities_beside_a_call_are_all_told_once(app: App) -> None:
-    asked = {"tools": TOOLS, "tool_choice": "required", "logprobs": True}
+    asked: dict[str, Any] = {"tools": TOOLS, "tool_choice": "required", "logprobs": True}
     client = await ask(app, stream=True, stream_options={"include_usage": True}, **asked)
     chunks = [
         json.loads(line[6:]) for line in client.body.decode().split("\n") if line[:7] == "data: {"
@@ -211,7 +211,7 @@ async def test_log_probabilities_beside_a_call_are_all_told_once(app: App) -> No
 
 async def test_a_bad_schema_is_refused_by_name_and_the_next_answer_is_right(app: App) -> None:
     bad = {"type": "array", "uniqueItems": True}
-    for fields, param in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"response_format": formatted(bad)}, "response_format"),
         ({"guided_json": bad, "stream": True}, "guided_json"),
         ({"guided_regex": "(("}, "guided_regex"),
@@ -222,7 +222,8 @@ async def test_a_bad_schema_is_refused_by_name_and_the_next_answer_is_right(app:
             },
             "tools",
         ),
-    ):
+    ]
+    for fields, param in cases:
         client = await ask(app, **fields)
         assert client.status == 400
         assert client.json["error"]["param"] == param
