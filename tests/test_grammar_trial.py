@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from penstock.engine import grammar_child
+from penstock import grammar_trial
+from penstock.engine import grammar, grammar_child
 from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
@@ -47,11 +49,11 @@ def children() -> bool:
     return True
 
 
-async def refused(trial: GrammarTrial, grammar: Grammar) -> str:
+async def refused(trial: GrammarTrial, wrong: Grammar) -> str:
     with trio.fail_after(20), pytest.raises(PenstockError) as caught:
-        await trial.compile(grammar)
+        await trial.compile(wrong)
     assert caught.value.kind is INVALID_VALUE
-    assert caught.value.param == grammar.param
+    assert caught.value.param == wrong.param
     return caught.value.message
 
 
@@ -68,11 +70,11 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("grammar", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 async def test_what_would_take_too_much_is_refused_in_time(
-    grammars: Grammars, grammar: Grammar
+    grammars: Grammars, hostile: Grammar
 ) -> None:
-    await refused(GrammarTrial(grammars, patience_s=1), grammar)
+    await refused(GrammarTrial(grammars, patience_s=1), hostile)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,34 @@ async def test_streams_go_on_while_a_grammar_is_tried(model: Model, grammars: Gr
             assert not ended.is_set()
             nursery.cancel_scope.cancel()
     assert not children()  # cancelling killed it, and it was waited for
+
+
+async def test_one_that_becomes_too_much_ends_its_own_stream_and_is_told_why(
+    model: Model, grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of the model, so nobody asks the model whether it is well."""
+    monkeypatch.setitem(grammar.LIMITS, "max_lexer_states", 1000)
+    constraint = grammars.compile(Grammar("regex", "(.|\\n)*a(.|\\n){300}x", "guided_regex"))
+    decoder = make_decoder(make_engine(model))
+    prompt = replace(make_prompt(temperature=1.0, max_tokens=150), constraint=constraint)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(decoder.run)
+            with decoder.open(prompt) as [sequence]:
+                with pytest.raises(PenstockError) as caught:
+                    while True:
+                        await sequence.next_token()
+                assert (caught.value.kind, caught.value.param) == (INVALID_VALUE, "guided_regex")
+                assert not decoder.suspect
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_child_that_cannot_run_is_the_servers_fault(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(grammar_trial, "LIBRARY", "/nowhere")
+    await refused(GrammarTrial(grammars, patience_s=20), Grammar("regex", "a"))
+    assert "could not be tried" in caplog.text
 
 
 async def test_one_that_takes_its_time_does_not_keep_others_waiting(grammars: Grammars) -> None:

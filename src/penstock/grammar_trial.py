@@ -8,8 +8,8 @@ compiled is kept, since clients send the same schema again and again.
 from __future__ import annotations
 
 import json
+import logging
 import re
-import subprocess
 import sys
 from collections import OrderedDict
 from math import ceil
@@ -21,6 +21,8 @@ from penstock.engine import grammar_child
 from penstock.engine.grammar import LIBRARY, LIMITS, Constraint, GrammarError, Grammars, source
 from penstock.errors import PenstockError, invalid
 from penstock.requests import Grammar
+
+log = logging.getLogger(__name__)
 
 KEPT = 64
 """Compiled grammars."""
@@ -73,9 +75,13 @@ class GrammarTrial:
             [sys.executable, "-I", "-S", str(Path(grammar_child.__file__)), LIBRARY],
             stdin=json.dumps(asked).encode(),
             capture_stdout=True,
-            stderr=subprocess.DEVNULL,
+            capture_stderr=True,
             check=False,
         )
+        if child.returncode > 0:  # not killed, so the fault is not the grammar's
+            log.error(
+                "a grammar could not be tried: %s", child.stderr[-500:].decode(errors="replace")
+            )
         if child.returncode or child.stdout:
             raise GrammarError(child.stdout.decode("utf-8", "replace"))
 
