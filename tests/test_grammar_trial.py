@@ -19,6 +19,7 @@ from penstock.engine.tokenizer import Tokenizer
 from penstock.errors import INVALID_VALUE, PenstockError
 from penstock.grammar_trial import KEPT, GrammarTrial
 from penstock.protocols.schemas import lean_schema
+from penstock.reader import TokenSequence
 from penstock.requests import Grammar
 from tests.peers import make_decoder, make_engine, make_prompt
 
@@ -47,6 +48,11 @@ def children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+async def exhaust(sequence: TokenSequence) -> None:
+    while True:
+        await sequence.next_token()
 
 
 async def refused(trial: GrammarTrial, wrong: Grammar) -> str:
@@ -133,8 +139,7 @@ async def test_one_that_becomes_too_much_ends_its_own_stream_and_is_told_why(
             nursery.start_soon(decoder.run)
             with decoder.open(prompt) as [sequence]:
                 with pytest.raises(PenstockError) as caught:
-                    while True:
-                        await sequence.next_token()
+                    await exhaust(sequence)
                 assert (caught.value.kind, caught.value.param) == (INVALID_VALUE, "guided_regex")
                 assert not decoder.suspect
             nursery.cancel_scope.cancel()

@@ -78,10 +78,9 @@ class GrammarTrial:
             capture_stderr=True,
             check=False,
         )
-        if child.returncode > 0:  # not killed, so the fault is not the grammar's
-            log.error(
-                "a grammar could not be tried: %s", child.stderr[-500:].decode(errors="replace")
-            )
+        if child.returncode > 0:  # it was not killed, so the fault may be ours
+            reason = child.stderr[-500:].decode("utf-8", "replace")
+            log.error("a grammar could not be tried: %s", reason)
         if child.returncode or child.stdout:
             raise GrammarError(child.stdout.decode("utf-8", "replace"))
 
