@@ -24,6 +24,8 @@ from penstock.requests import Grammar
 
 log = logging.getLogger(__name__)
 
+WAIT = 5
+"""The child gives way to those who decode, so on a busy machine its seconds take longer."""
 KEPT = 64
 """Compiled grammars."""
 AT_ONCE = 2
@@ -32,7 +34,7 @@ _UNKNOWN = re.compile(r'^Unimplemented keys: \[((?:"[A-Za-z]+"(?:, )?)+)\]')
 
 
 class GrammarTrial:
-    """Compiles for one model; `patience_s` is what one grammar may take, in seconds."""
+    """Compiles for one model; `patience_s` is what one grammar may take, in seconds of CPU time."""
 
     def __init__(self, grammars: Grammars, patience_s: float) -> None:
         self.grammars = grammars
@@ -57,7 +59,7 @@ class GrammarTrial:
     async def _compile(self, grammar: Grammar) -> Constraint:
         text = source(grammar)
         async with self._turns:
-            with trio.move_on_after(self.patience_s) as patience:
+            with trio.move_on_after(WAIT * self.patience_s) as patience:
                 await self._try(text)
             if patience.cancelled_caught:
                 raise _too_much(grammar.param)

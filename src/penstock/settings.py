@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 16
     grammar_compile_s: Annotated[
         float,
-        Meta(gt=0, le=60, description="Seconds that compiling a request's schema may take."),
+        Meta(gt=0, le=60, description="CPU seconds that compiling a schema may take."),
     ] = 2.0
     warmup: Annotated[
         bool, Meta(description="Run the model at every batch size before the port opens.")

@@ -55,7 +55,7 @@ def confine(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
+    os.nice(5)
 
 
 def attempt(library: Any, asked: dict[str, Any]) -> str:  # noqa: ANN401  # a module
