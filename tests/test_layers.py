@@ -46,6 +46,7 @@ LAYERS = {
     "penstock.gauges": 2,
     "penstock.metrics": 2,
     "penstock.served": 2,
+    "penstock.grammar_trial": 2,
     "penstock.service": 3,
     "penstock.memory": 3,
     "penstock.build": 3,
@@ -63,7 +64,7 @@ APART = [
 ]
 ALLOWED = {
     0: {"msgspec"},
-    1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx"},
+    1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "llguidance"},
     2: {"trio", "outcome", "prometheus_client"},
     3: {"trio"},
     4: {

@@ -29,6 +29,7 @@ OUTSIDE: dict[str, list[object]] = {
     "max_body_bytes": [1023],
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
+    "grammar_compile_s": [0, 61, float("nan")],
     "drain_s": [-0.1, float("nan")],
     "job_window": [0, (1 << 20) + 1],
     "job_wall_s": [0, -1, float("nan")],
@@ -54,6 +55,7 @@ LEAST: dict[str, object] = {
     "max_jobs": 1, "job_log_bytes": 1 << 20, "min_drain_bytes_s": 0,
     "send_buffer_bytes": 0, "dead_after_s": 1, "ping_interval_s": 0.001, "keep_alive_s": 0.001,
     "head_deadline_s": 0.001, "body_deadline_s": 0.001, "h2_max_streams": 1,
+    "grammar_compile_s": 0.001,
 }  # fmt: skip
 
 

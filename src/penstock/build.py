@@ -7,14 +7,18 @@ from collections.abc import Callable, Sequence
 from penstock.admission import Admission
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
+from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
+from penstock.grammar_trial import GrammarTrial
 from penstock.jobs.job import JobBounds
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
+from penstock.protocols.speech import Speech
+from penstock.protocols.tool_formats import detect
 from penstock.schedule import Schedule
 from penstock.served import Served
 from penstock.service import Limits, Service
@@ -110,6 +114,8 @@ def serve_engine(
         settings.slots, lookahead=settings.lookahead, park_grace_s=settings.park_grace_s
     )
     decoder = Decoder(engine, schedule, thread)
+    spec = engine.model.spec
+    grammars = Grammars(tokenizer.vocabulary, spec.vocab_size, spec.eos_ids)
     return Served(
         name=name,
         created=int(engine.model.file.stat().st_mtime),
@@ -122,6 +128,13 @@ def serve_engine(
             max_streams_per_client=settings.max_streams_per_client,
             waiting=lambda: schedule.waiting - schedule.free,
             displace=decoder.displace,
+        ),
+        grammars=GrammarTrial(grammars, settings.grammar_compile_s),
+        speech=Speech(
+            detect(tokenizer.template_text, tokenizer.knows),
+            thinks="<think>" in tokenizer.template_text,
+            opens_thinking=tokenizer.opens_thinking,
+            special=grammars.special,
         ),
         default_max_tokens=settings.max_tokens,
     )

@@ -202,7 +202,7 @@ class Decoder:
 
     def _judge(self, results: Results) -> None:
         """A run in which everything failed is suspicious; one that was cut short tells nothing."""
-        if all(isinstance(got, Exception) for got in results):
+        if all(map(_is_ours, results)):
             self.suspect = True
         elif not self._interrupt.wanted:
             self.suspect = False
@@ -215,9 +215,16 @@ class Decoder:
             self._readers[entry].put_nowait(sampled)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
-        log.error("the model failed on a sequence", exc_info=error)
+        if not isinstance(error, PenstockError):
+            log.error("the model failed on a sequence", exc_info=error)
+            error = internal()
         self.schedule.leave(entry)
-        self._readers[entry].fail_nowait(internal())
+        self._readers[entry].fail_nowait(error)
+
+
+def _is_ours(result: Result) -> bool:
+    """Whether it is a failure, and not one that the client can do something about."""
+    return isinstance(result, Exception) and not isinstance(result, PenstockError)
 
 
 def _attempt(move: Callable[[EngineSequence], Result], sequence: EngineSequence) -> Result:

@@ -14,6 +14,8 @@ from penstock.decoder import Decoder
 from penstock.engine.chat import OptionError, TemplateError
 from penstock.engine.tokenizer import Tokenizer
 from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid, unsupported
+from penstock.grammar_trial import GrammarTrial
+from penstock.protocols.speech import Speech
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
@@ -36,6 +38,8 @@ class Served:
     tokenizer: Tokenizer
     decoder: Decoder
     admission: Admission
+    grammars: GrammarTrial
+    speech: Speech
     default_max_tokens: int
     counting: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
     """For what only counts or spells tokens: it takes no place, so it has turns of its own."""
@@ -53,6 +57,8 @@ class Served:
         """The request as the engine takes it. Raises `PenstockError`."""
         self._check_bias(request)
         token_ids = await self.tokenise(request)
+        grammar = self.speech.grammar(request)
+        constraint = None if grammar is None else await self.grammars.compile(grammar)
         sampling = request.sampling.over(self.decoder.engine.model.spec.defaults)
         return Prompt(
             token_ids=tuple(token_ids),
@@ -63,6 +69,7 @@ class Served:
             logprobs=request.logprobs,
             n=request.n,
             caller=request.caller,
+            constraint=constraint,
         )
 
     async def count(self, request: GenerateRequest) -> list[int]:
@@ -96,7 +103,9 @@ class Served:
         field = request.prompt_field
         try:
             if request.messages is not None:
-                token_ids = self.tokenizer.encode_chat(request.messages, request.template_options)
+                tools = request.tools.definitions if request.tools else ()
+                options = request.template_options
+                token_ids = self.tokenizer.encode_chat(request.messages, options, tools)
             elif request.suffix:
                 token_ids = self.tokenizer.encode_gap(request.prompt or "", request.suffix)
             else:

@@ -125,7 +125,8 @@ class Service:
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):
             prompt = await served.prepare(request)
-            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
+            shown = served.speech.shown(request)
+            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
             async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
                 await allowance.begin(len(prompt.token_ids))
                 spend = allowance.spend if caller.limits else None

@@ -93,6 +93,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_choices: Annotated[
         int, Meta(ge=1, le=128, description="Answers (n) that one request may ask for.")
     ] = 16
+    grammar_compile_s: Annotated[
+        float,
+        Meta(gt=0, le=60, description="CPU seconds that compiling a schema may take."),
+    ] = 2.0
     warmup: Annotated[
         bool, Meta(description="Run the model at every batch size before the port opens.")
     ] = False

@@ -99,7 +99,6 @@ def test_unknown_fields_are_ignored_wherever_they_are() -> None:
         user=5,
         store=True,
         metadata={"a": {}},
-        tools=[{"type": "function"}],
         parallel_tool_calls=False,
         service_tier="auto",
         stream_options={"include_obfuscation": True},

@@ -112,7 +112,7 @@ def test_the_route_wins_over_the_bodys_stream() -> None:
         ({"top_n_tokens": 1}, "top_n_tokens"),
         ({"typical_p": 0.9}, "typical_p"),
         ({"watermark": True}, "watermark"),
-        ({"grammar": {"type": "json", "value": {}}}, "grammar"),
+        ({"grammar": {"type": "regex"}}, "grammar"),
         ({"adapter_id": MARKER}, "adapter_id"),
         ({"max_new_tokens": MARKER}, "parameters.max_new_tokens"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -114,6 +115,20 @@ async def test_refusals_are_422_before_any_header(
         client = await fetch(post(app, path, body | {"stream": True}))
     assert (client.status, client.json["error_type"]) == (422, "validation")
     assert client.headers[b"content-type"] == b"application/json"
+
+
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_grammar_binds_the_text(app: App, path: str, streamed: bool) -> None:
+    grammar = {"type": "regex", "value": "(yes|no), [0-9]{3}"}
+    body = asked(grammar=grammar, max_new_tokens=40)
+    async with running(app):
+        client = await fetch(post(app, path, body | {"stream": streamed}))
+    if client.headers[b"content-type"] == b"application/json":
+        told = client.json[0] if path == "/" else client.json
+    else:
+        told = events_of(client)[-1]
+    assert re.fullmatch(r"(yes|no), \d{3}", told["generated_text"])
 
 
 async def test_a_full_server_is_overloaded_with_retry_after(app: App) -> None:

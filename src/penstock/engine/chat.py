@@ -46,20 +46,27 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         # Templates ask whether tools and documents are none, which the undefined is not.
         self._given = {"add_generation_prompt": True, "tools": None, "documents": None, **tokens}
+        self._knows_calls = "tool_calls" in source
         self._template = environment.from_string(source)
         names = meta.find_undeclared_variables(environment.parse(source))
         self.options = sorted(names - {"messages", *self._given, *environment.globals})
         """Names of further variables that the template looks at."""
 
-    def render(self, messages: Sequence[Message], options: TemplateOptions = ()) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        options: TemplateOptions = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """The conversation, ready for the assistant's turn. Raises `TemplateError`."""
         if not {name for name, _ in options} <= set(self.options):
             known = ", ".join(self.options) or "none"
             raise OptionError(f"this model's chat template knows these options: {known}")
-        told = [{"role": message.role, "content": message.content} for message in messages]
+        told = [self._told(message) for message in messages]
+        given = {**self._given, **dict(options), "messages": told, "tools": list(tools) or None}
         token = _left.set(OPERATIONS)
         try:
-            return self._run({**self._given, **dict(options), "messages": told})
+            return self._run(given)
         except jinja2.TemplateError as error:
             raise TemplateError(f"this model's chat template refused: {error.message}") from None
         except Exception as error:  # a template can fail in any way that Python can
@@ -67,6 +74,18 @@ class ChatTemplate:
             raise TemplateError(f"this model's chat template failed with {kind}") from None
         finally:
             _left.reset(token)
+
+    def _told(self, message: Message) -> dict[str, Any]:
+        """A message as templates know it: what was not stated is not there."""
+        if message.tool_calls and not self._knows_calls:
+            raise TemplateError("this model's chat template cannot express tool_calls")
+        extra = {
+            "tool_calls": list(message.tool_calls),
+            "tool_call_id": message.tool_call_id,
+            "name": message.name,
+        }
+        stated = {name: value for name, value in extra.items() if value}
+        return {"role": message.role, "content": message.content, **stated}
 
     def _run(self, variables: Mapping[str, object]) -> str:
         pieces, length = [], 0

@@ -7,7 +7,7 @@ the text that may still become a stop string.
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer as Vocabulary
 from tokenizers.decoders import DecodeStream
@@ -99,9 +99,13 @@ class StopMatcher:
 class TextStream:
     """The text of one generation, as tokens arrive."""
 
-    def __init__(self, vocabulary: Vocabulary, stops: Sequence[str]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, stops: Sequence[str], shown: Mapping[int, str] | None = None
+    ) -> None:
+        """`shown` are special tokens, which have no text, and the text to give for them."""
         self._detokenizer = Detokenizer(vocabulary)
         self._matcher = StopMatcher(stops)
+        self._shown = shown or {}
 
     @property
     def stop(self) -> str | None:
@@ -114,7 +118,7 @@ class TextStream:
         return bool(self._matcher.held)
 
     def push(self, token_id: int) -> str:
-        piece = self._detokenizer.push(token_id)
+        piece = self._detokenizer.push(token_id) or self._shown.get(token_id, "")
         return self._matcher.push(piece) if piece else ""
 
     def flush(self) -> str:

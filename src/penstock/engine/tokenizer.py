@@ -34,6 +34,7 @@ class Tokenizer:
         self.fim = fim
         """The marks for filling a gap, where the model was taught to."""
         self._bos = bos
+        self.template_text = template or ""
         self._template = ChatTemplate(template, tokens or {}) if template else None
 
     def encode(self, text: str) -> list[int]:
@@ -48,11 +49,33 @@ class Tokenizer:
             raise TemplateError("this model has no tokens for filling a gap")
         return self.encode("") + self.fim.join(self._plain(prefix), self._plain(suffix))
 
-    def encode_chat(self, messages: Sequence[Message], options: TemplateOptions = ()) -> list[int]:
-        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`."""
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        options: TemplateOptions = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
+        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`.
+
+        `tools` are told to the model where its template has a place for them.
+        """
         if self._template is None:
             raise TemplateError("this model has no chat template; use /v1/completions")
-        return self._plain(self._template.render(messages, options))
+        return self._plain(self._template.render(messages, options, tools))
+
+    def knows(self, token: str) -> bool:
+        """Whether `token` is one of the vocabulary."""
+        return self.vocabulary.token_to_id(token) is not None
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether the template ends a prompt with the mark that begins a model's thoughts."""
+        if self._template is None or "<think>" not in self.template_text:
+            return False
+        try:
+            return self._template.render([Message("user", "Hi")]).rstrip().endswith("<think>")
+        except TemplateError:
+            return False
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.vocabulary.encode(text, add_special_tokens=False).ids

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.errors import PenstockError, invalid, unsupported
+from penstock.protocols.earlier_calls import parse_calls
 from penstock.requests import Biases, Message, Sampling, TemplateOptions
 
 MAX_STOPS = 4
@@ -73,6 +74,9 @@ class TextPart(msgspec.Struct):
 class ChatMessage(msgspec.Struct):
     role: str
     content: str | list[TextPart] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 class SamplingBody(msgspec.Struct):
@@ -215,11 +219,15 @@ def _message(index: int, message: ChatMessage) -> Message:
     role = ROLES.get(message.role)
     if role is None:
         raise invalid(f"{where}.role", "role must be system, developer, user, assistant or tool")
-    if isinstance(message.content, list):
-        return Message(role, "".join(_text(where, part) for part in message.content))
-    if message.content is None and role != "assistant":
+    content = message.content
+    if isinstance(content, list):
+        content = "".join(_text(where, part) for part in content)
+    if content is None and role != "assistant":
         raise invalid(f"{where}.content", "content is required")
-    return Message(role, message.content or "")
+    calls = parse_calls(where, message.tool_calls) if role == "assistant" else ()
+    if role == "tool":
+        return Message(role, content or "", (), message.tool_call_id, message.name)
+    return Message(role, content or "", calls)
 
 
 def _text(where: str, part: TextPart) -> str:

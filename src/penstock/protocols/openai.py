@@ -15,7 +15,6 @@ from penstock.errors import PenstockError, invalid, unsupported
 from penstock.protocols.body import decode
 from penstock.protocols.common import (
     ChatMessage,
-    SamplingBody,
     parse_messages,
     parse_prompt,
     parse_sampling,
@@ -23,15 +22,17 @@ from penstock.protocols.common import (
     refuse,
     render_error,
 )
+from penstock.protocols.constraints import GuidedBody, parse_grammar
 from penstock.protocols.sse import dump
-from penstock.requests import GenerateRequest
+from penstock.protocols.tools import Tool, ToolChoice, parse_tools
+from penstock.requests import GenerateRequest, Tools
 
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Body(SamplingBody):
+class Body(GuidedBody):
     """What both kinds of completion have in common."""
 
     stream: bool | None = None
@@ -45,8 +46,9 @@ class ChatBody(Body):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: dict[str, Any] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -76,15 +78,12 @@ def parse_chat(body: bytes) -> Asked:
     """A chat completion request. Raises `PenstockError` for anything else."""
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
-    refuse(
-        response_format=(chat.response_format or {"type": "text"}).get("type") != "text",
-        tool_choice=chat.tool_choice not in (None, "auto", "none"),
-        chat_template=chat.chat_template is not None,
-    )
-    common = parse_sampling(chat) | {
+    refuse(chat_template=chat.chat_template is not None)
+    common = _common(chat) | {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
         "template_options": parse_template_options(chat.chat_template_kwargs),
+        "tools": _tools(chat),
     }
     return _asked(chat, GenerateRequest(messages=messages, **common))
 
@@ -97,7 +96,7 @@ def parse_completion(body: bytes) -> Asked:
     if completion.echo and completion.logprobs is not None:
         message = "echo: log probabilities of a prompt are not computed; leave out echo or logprobs"
         raise unsupported("echo", message)
-    common = parse_sampling(completion) | {
+    common = _common(completion) | {
         "max_tokens": completion.max_tokens,
         "logprobs": completion.logprobs,
     }
@@ -110,6 +109,10 @@ def _before_gap(completion: CompletionBody) -> str:
     return "" if completion.prompt == "" else parse_prompt(completion.prompt)
 
 
+def _common(body: Body) -> dict[str, Any]:
+    return parse_sampling(body) | {"grammar": parse_grammar(body)}
+
+
 def dump_error(error: PenstockError) -> str:
     """The error as OpenAI's clients expect it, in a body or in an event."""
     return dump({"error": render_error(error)})
@@ -118,6 +121,13 @@ def dump_error(error: PenstockError) -> str:
 def tell_error(error: PenstockError) -> tuple[int, str]:
     """Status and body."""
     return error.kind.status, dump_error(error)
+
+
+def _tools(chat: ChatBody) -> Tools | None:
+    tools = parse_tools(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
+    if tools and tools.forced and parse_grammar(chat) is not None:
+        raise invalid("tool_choice", "tool_choice and a format both say what the answer must be")
+    return tools
 
 
 def _alternatives(chat: ChatBody) -> int | None:

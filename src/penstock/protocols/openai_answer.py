@@ -15,6 +15,8 @@ from penstock.events import Delta, Ended, Event, Failed, Finished, Usage
 from penstock.protocols import sse
 from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_logprobs import Logprobs
+from penstock.protocols.openai_parts import Parsers, finish_reason, render_delta, render_message
+from penstock.protocols.parts import Part
 
 FINGERPRINT = "penstock-1"
 Shape = Literal["chat", "text"]
@@ -54,15 +56,20 @@ class StreamEncoder:
         include_usage: bool = False,
         logprobs: Recorders = (),
         echo: str = "",
+        parsers: Parsers = (),
     ) -> None:
         self._head = head
         self._include_usage = include_usage
         self._logprobs = logprobs
+        self._parsers = parsers
         self._frames = [self._frame(choice) for choice in range(n)]
         self._opening = self._role_chunks(n) if head.shape == "chat" else self._echoes(n, echo)
 
     def encode(self, event: Event) -> bytes:
         match event:
+            case Delta() if self._parsers:
+                parts = self._parsers[event.choice].push(event.text)
+                return self._parts(parts, event) if parts else self._hold(event)
             case Delta():
                 return self._open() + self._piece(event)
             case Ended():
@@ -87,9 +94,31 @@ class StreamEncoder:
             return (before + dumps(delta.text) + after).encode("ascii")
         return self._chunk(self._choice(delta.choice, delta.text, None, told))
 
+    def _parts(self, parts: Sequence[Part], delta: Delta | None, choice: int = 0) -> bytes:
+        """A chunk for each; the first has the log probabilities."""
+        told = None
+        if delta is not None:
+            choice = delta.choice
+            told = self._logprobs[choice].delta(delta) if self._logprobs else None
+        chunks = []
+        for part in parts:
+            rendered = render_delta(part, f"{self._head.number}:{choice}")
+            rest = {"delta": rendered, "logprobs": told, "finish_reason": None}
+            chunks.append(self._chunk({"index": choice, **rest}))
+            told = None
+        return self._open() + b"".join(chunks)
+
+    def _hold(self, delta: Delta) -> bytes:
+        if self._logprobs:
+            self._logprobs[delta.choice].hold(delta)
+        return b""
+
     def _end(self, event: Ended | Finished) -> bytes:
+        parser = self._parsers[event.choice] if self._parsers else None
+        rest = self._parts(parser.flush(), None, event.choice) if parser else b""
         told = self._logprobs[event.choice].ended(event) if self._logprobs else None
-        return self._chunk(self._choice(event.choice, None, event.finish_reason, told))
+        reason = finish_reason(event, parser)
+        return rest + self._chunk(self._choice(event.choice, None, reason, told))
 
     def _close(self, finished: Finished) -> bytes:
         if not self._include_usage:
@@ -132,9 +161,18 @@ class StreamEncoder:
 class WholeEncoder:
     """Events to one JSON object, given out with the last of them."""
 
-    def __init__(self, head: Head, *, n: int = 1, logprobs: Recorders = (), echo: str = "") -> None:
+    def __init__(
+        self,
+        head: Head,
+        *,
+        n: int = 1,
+        logprobs: Recorders = (),
+        echo: str = "",
+        parsers: Parsers = (),
+    ) -> None:
         self._head = head
         self._logprobs = logprobs
+        self._parsers = parsers
         self._pieces: list[list[str]] = [[echo] for _ in range(n)]
         self._choices: list[dict[str, Any]] = []
 
@@ -160,14 +198,20 @@ class WholeEncoder:
     def _choice(self, event: Ended | Finished) -> dict[str, Any]:
         text = "".join(self._pieces[event.choice])
         if self._head.shape == "chat":
-            body: dict[str, Any] = {
-                "message": {"role": "assistant", "content": text, "refusal": None}
-            }
+            body: dict[str, Any] = {"message": self._message(event.choice, text)}
         else:
             body = {"text": text}
         told = self._logprobs[event.choice].ended(event) if self._logprobs else None
-        rest = {"logprobs": told, "finish_reason": event.finish_reason}
+        reason = finish_reason(event, self._parsers[event.choice] if self._parsers else None)
+        rest = {"logprobs": told, "finish_reason": reason}
         return {"index": event.choice, **body, **rest}
+
+    def _message(self, choice: int, text: str) -> dict[str, Any]:
+        if not self._parsers:
+            return {"role": "assistant", "content": text, "refusal": None}
+        parts = self._parsers[choice].push(text) + self._parsers[choice].flush()
+        fields = render_message(parts, f"{self._head.number}:{choice}")
+        return {"role": "assistant", **fields, "refusal": None}
 
     def _whole(self, finished: Finished) -> dict[str, Any]:
         choices = sorted(self._choices, key=lambda choice: int(choice["index"]))

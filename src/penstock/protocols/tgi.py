@@ -15,6 +15,7 @@ import msgspec
 from penstock.errors import PenstockError, invalid
 from penstock.protocols.body import decode
 from penstock.protocols.common import BOUNDS, Bounds, check_bounds, parse_seed, parse_stop, refuse
+from penstock.protocols.constraints import parse_tgi_grammar
 from penstock.protocols.sse import dump
 from penstock.requests import GenerateRequest, Sampling
 
@@ -88,6 +89,7 @@ def parse(body: bytes, *, stream: bool | None = None) -> Asked:
         ignore_eos=bool(told.ignore_eos),
         logprobs=0 if streamed or details else None,
         truncate=told.truncate,
+        grammar=parse_tgi_grammar(told.grammar),
     )
     return Asked(request, streamed, details, asked.inputs if told.return_full_text else "")
 
@@ -112,7 +114,6 @@ def _check(told: Parameters) -> None:
         top_n_tokens=bool(told.top_n_tokens),
         typical_p=told.typical_p not in (None, 1),
         watermark=bool(told.watermark),
-        grammar=told.grammar is not None,
         adapter_id=told.adapter_id is not None,
     )
 

@@ -39,12 +39,18 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     service.check(asked.request)
     head = Head(shape, exchange.number, served.name, int(time()))
     logprobs = _logprobs(served, asked.request, shape)
+    parsers = served.speech.parsers(asked.request) if shape == "chat" else []
     n = asked.request.n
-    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, echo=asked.echo)
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, echo=asked.echo, parsers=parsers)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder = StreamEncoder(
-            head, n=n, include_usage=asked.include_usage, logprobs=logprobs, echo=asked.echo
+            head,
+            n=n,
+            include_usage=asked.include_usage,
+            logprobs=logprobs,
+            echo=asked.echo,
+            parsers=parsers,
         )
         sink = StreamSink(exchange)
     generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
