@@ -16,6 +16,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # A module's layer is that of the longest prefix listed. Imports go to the same layer or below.
 LAYERS = {
     "penstock.events": 0,
+    "penstock.origin": 0,
+    "penstock.ending": 0,
     "penstock.requests": 0,
     "penstock.errors": 0,
     "penstock.settings": 0,
@@ -51,6 +53,7 @@ LAYERS = {
     "penstock.build": 3,
     "penstock.web": 4,
     "penstock.asgi": 4,
+    "penstock.logs": 4,
     "penstock.cli": 4,
     "penstock.__main__": 4,
 }
@@ -64,7 +67,7 @@ APART = [
 ALLOWED = {
     0: {"msgspec"},
     1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx"},
-    2: {"trio", "outcome", "prometheus_client"},
+    2: {"trio", "outcome", "prometheus_client", "structlog"},
     3: {"trio"},
     4: {
         "trio",
@@ -76,6 +79,7 @@ ALLOWED = {
         "hypercorn",
         "quart",
         "quart_trio",
+        "structlog",
         "werkzeug",
     },
 }

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from penstock import logs
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
@@ -35,6 +36,7 @@ class Deployed:
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
                 settings = _settings()
+                logs.to_logging()
                 self._app = wrap(App(build_service(settings)), settings)
             except (SettingsError, ModelError, ForwardedError) as error:
                 await receive()

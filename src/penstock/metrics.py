@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
+from penstock.ending import Ending
 from penstock.events import Finished, Terminal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,6 +78,17 @@ class Metrics:
             return self._count_cancelled(kind.reason)
         self.failed.labels(kind.reason).inc()
         return kind.reason
+
+    def observe(self, ending: Ending) -> None:
+        """Add what one generation took."""
+        self.prompt_tokens.inc(len(ending.prompt.token_ids))
+        self.tokens.inc(ending.completion_tokens)
+        self.undelivered.inc(ending.undelivered_tokens)
+        self.blocked_s.inc(ending.blocked_s)
+        self.total_s.observe(ending.total_s)
+        if ending.figures.queue_s is not None and ending.figures.ttft_s is not None:
+            self.queue_s.observe(ending.figures.queue_s)
+            self.ttft_s.observe(ending.figures.ttft_s)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

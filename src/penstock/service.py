@@ -9,10 +9,11 @@ from functools import partial
 
 import trio
 
-from penstock import pipeline
+from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
-from penstock.accounting import account
+from penstock.accounting import Trace, account, refuse, untraced
+from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
 from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
@@ -63,6 +64,8 @@ class Service:
         limits: Limits,
         pace: Pace,
         job_bounds: JobBounds,
+        log_prompts: bool = False,
+        trace: Trace = untraced,
     ) -> None:
         self.models = {served.name: served for served in models}
         self.default = models[0]
@@ -72,6 +75,8 @@ class Service:
         self.metrics = Metrics()
         self.draining = False
         self.jobs = Jobs(self, job_bounds, self.metrics)
+        self._log_prompts = log_prompts
+        self._trace = trace
         self._thread = thread
         self._live: dict[Live, None] = {}
         self._idle = trio.Event()
@@ -129,7 +134,8 @@ class Service:
             async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
                 await allowance.begin(len(prompt.token_ids))
                 spend = allowance.spend if caller.limits else None
-                yield Generation(served.decoder, prompt, new_text, place.arrived, spend)
+                asked = self._told_of(request, served, live)
+                yield Generation(served.decoder, prompt, new_text, place.arrived, spend, asked)
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
@@ -138,7 +144,16 @@ class Service:
         try:
             yield
         finally:
-            account(self.metrics, live, source)
+            account(self.metrics, self._trace, live, source)
+
+    def refused(self, error: PenstockError) -> None:
+        """Count and log that the request which is being served was refused."""
+        refuse(self.metrics, error, origin.current())
+
+    def _told_of(self, request: GenerateRequest, served: Served, live: Live) -> Asked:
+        chat = request.messages is not None
+        text = request.told_prompt if self._log_prompts else None
+        return Asked(served.name, live.flow.began_s, chat, text)
 
     @contextmanager
     def _alive(self, live: Live) -> Iterator[None]:

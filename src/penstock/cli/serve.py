@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import trio
 
+from penstock import logs
 from penstock.build import build_service
-from penstock.cli import logs
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
@@ -33,7 +33,7 @@ from penstock.web.tls import TlsError, load_tls
 def serve(config: Path | None, **given: object) -> None:
     """Serve a model over HTTP and WebSocket."""
     settings = collect(given, config)
-    logs.configure(settings.log_format)
+    logs.to_stderr(settings.log_format, settings.log_level)
     with ExitStack() as stack:
         try:
             parse_networks(split(settings.forwarded_allow_ips))

@@ -31,11 +31,15 @@ class Head:
     model: str
     created: int
 
+    @property
+    def name(self) -> str:
+        return f"{'chatcmpl' if self.shape == 'chat' else 'cmpl'}-{self.number}"
+
     def fields(self, *, stream: bool) -> dict[str, Any]:
         chat = self.shape == "chat"
         kind = ("chat.completion.chunk" if stream else "chat.completion") if chat else None
         return {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{self.number}",
+            "id": self.name,
             "object": kind or "text_completion",
             "created": self.created,
             "model": self.model,

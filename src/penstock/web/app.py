@@ -7,10 +7,12 @@ from typing import Any
 
 import trio
 
+from penstock import origin
 from penstock.errors import NOT_FOUND, PenstockError
 from penstock.service import Service
 from penstock.web import jobs, native, openai, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
+from penstock.web.identity import identify
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
 
@@ -35,14 +37,19 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "websocket":
+            return
+        with origin.entered(identify(scope, self._requests)):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif route := ROUTES.get(scope["path"]):
             method, handler = route
             exchange = Exchange(
                 scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
             )
-            with self._requests.named(exchange.number, exchange.live):
+            with self._requests.named(exchange.request_id, exchange.live):
                 await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
