@@ -55,6 +55,11 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
 
+    @property
+    def wants_timings(self) -> bool:
+        """Whether the client asks to be told how long its answer took."""
+        return self.header(b"x-penstock-timings") == b"1"
+
     async def read_body(self, limit: int) -> bytes:
         """The whole body, in time. Raises `PenstockError`; `GoneError` if it is cut off."""
         declared = self.header(b"content-length")

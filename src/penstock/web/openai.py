@@ -31,7 +31,7 @@ async def completions(service: Service, exchange: Exchange) -> None:
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
     served = service.resolve(asked.request.model)
     service.check(asked.request)
-    head = Head(shape, origin.current().number, served.name, int(time()))
+    head = Head(shape, origin.current().number, served.name, int(time()), exchange.wants_timings)
     origin.name_generation(head.name)
     logprobs = _logprobs(served, asked.request, shape)
     n = asked.request.n
