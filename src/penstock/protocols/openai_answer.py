@@ -52,7 +52,7 @@ class Head:
         }
 
     def times(self, finished: Finished) -> dict[str, Any]:
-        """The field about its time, if it is to have one. Clients ignore fields they do not know."""
+        """The field about its time, if there is to be one. Clients ignore what they do not know."""
         if not self.timings or finished.figures is None:
             return {}
         return {"timings": render_timings(finished.figures, finished.usage)}
