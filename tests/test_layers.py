@@ -49,6 +49,8 @@ LAYERS = {
     "penstock.metrics": 2,
     "penstock.served": 2,
     "penstock.service": 3,
+    "penstock.tracing": 3,
+    "penstock.otel": 3,
     "penstock.memory": 3,
     "penstock.build": 3,
     "penstock.web": 4,
@@ -68,7 +70,7 @@ ALLOWED = {
     0: {"msgspec"},
     1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx"},
     2: {"trio", "outcome", "prometheus_client", "structlog"},
-    3: {"trio"},
+    3: {"trio", "opentelemetry"},
     4: {
         "trio",
         "click",

@@ -14,6 +14,7 @@ from penstock import logs
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
+from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.cors import Asgi
 from penstock.web.edge import wrap
@@ -37,8 +38,11 @@ class Deployed:
             try:
                 settings = _settings()
                 logs.to_logging()
-                self._app = wrap(App(build_service(settings)), settings)
-            except (SettingsError, ModelError, ForwardedError) as error:
+                trace = load_trace(os.environ)
+                service = build_service(settings)
+                service.trace = trace
+                self._app = wrap(App(service), settings)
+            except (SettingsError, ModelError, ForwardedError, TracingError) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

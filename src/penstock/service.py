@@ -65,7 +65,6 @@ class Service:
         pace: Pace,
         job_bounds: JobBounds,
         log_prompts: bool = False,
-        trace: Trace = untraced,
     ) -> None:
         self.models = {served.name: served for served in models}
         self.default = models[0]
@@ -73,10 +72,10 @@ class Service:
         self.pace = pace
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
+        self.trace: Trace = untraced
         self.draining = False
         self.jobs = Jobs(self, job_bounds, self.metrics)
         self._log_prompts = log_prompts
-        self._trace = trace
         self._thread = thread
         self._live: dict[Live, None] = {}
         self._idle = trio.Event()
@@ -144,7 +143,7 @@ class Service:
         try:
             yield
         finally:
-            account(self.metrics, self._trace, live, source)
+            account(self.metrics, self.trace, live, source)
 
     def refused(self, error: PenstockError) -> None:
         """Count and log that the request which is being served was refused."""
