@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import structlog
@@ -11,7 +12,7 @@ import trio
 from penstock import origin
 from penstock.ending import Ending
 from penstock.errors import PenstockError
-from penstock.events import Failed
+from penstock.events import Failed, Finished, Terminal
 from penstock.generation import Generation
 from penstock.live import Live
 from penstock.metrics import Metrics
@@ -33,6 +34,27 @@ def account(metrics: Metrics, trace: Trace, live: Live, source: Generation) -> N
     metrics.observe(ending)
     log.info("generation ended", **ending.told())
     trace(ending)
+
+
+def account_reader(live: Live, job_id: str) -> None:
+    """Log how one reader of a job fared. The job itself is accounted for when it ends."""
+    asked = replace(origin.current(), generation_id=job_id)
+    log.info(
+        "job read",
+        reason=_reason(live.terminal),
+        **asked.told(),
+        delivered_tokens=live.flow.delivered,
+        total_s=round(trio.current_time() - live.flow.began_s, 6),
+        blocked_s=round(live.flow.blocked_s, 6),
+    )
+
+
+def _reason(terminal: Terminal | None) -> str:
+    if terminal is None:
+        return "disconnect"
+    if isinstance(terminal, Finished):
+        return terminal.finish_reason
+    return terminal.error.kind.reason
 
 
 def refuse(metrics: Metrics, error: PenstockError, asked: Origin) -> None:

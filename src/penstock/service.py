@@ -12,7 +12,7 @@ import trio
 from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
-from penstock.accounting import Trace, account, refuse, untraced
+from penstock.accounting import Trace, account, account_reader, refuse, untraced
 from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
@@ -119,7 +119,10 @@ class Service:
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
         with self._alive(reading):
-            await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+            try:
+                await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+            finally:
+                account_reader(reading, log.job.job_id)
 
     @asynccontextmanager
     async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:

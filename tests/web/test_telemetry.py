@@ -171,6 +171,27 @@ async def test_a_generation_on_a_socket_is_logged_under_the_name_it_was_told(app
     assert refused["request_id"] == ended["request_id"]
 
 
+async def test_each_reader_of_a_job_leaves_a_line_of_its_own(app: App) -> None:
+    with capture_logs() as lines:
+        async with running(app):
+            job_id = (await fetch(ask(app, "/v1/jobs", ASK))).json["job_id"]
+            for name in (b"one", b"two"):
+                await fetch(
+                    MemoryClient(
+                        app,
+                        "GET",
+                        "/v1/stream",
+                        query=f"job_id={job_id}",
+                        headers=((b"x-request-id", name),),
+                    )
+                )
+    read = [line for line in lines if line["event"] == "job read"]
+    assert [line["request_id"] for line in read] == ["one", "two"]
+    for line in read:
+        assert (line["generation_id"], line["reason"]) == (job_id, "length")
+        assert line["delivered_tokens"] == ASK["max_tokens"]
+
+
 @pytest.mark.parametrize(("method", "path", "body", "status"), EVERYWHERE)
 async def test_every_request_leaves_one_line(
     app: App, method: str, path: str, body: dict[str, Any], status: int
@@ -205,7 +226,8 @@ async def test_prompts_are_logged_where_that_was_asked_for_only(
             await fetch(ask(app, body=ASK | {"prompt": "a secret prompt"}))
             query = "prompt=a+secret+query&max_tokens=2"
             await fetch(MemoryClient(app, "GET", "/chat/stream", query=query))
-    prompts = [line.get("prompt") for line in lines]
+    ended = [line for line in lines if line["event"] == "generation ended"]
+    prompts = [line.get("prompt") for line in ended]
     if log_prompts:
         assert prompts == ["user: a secret question", "a secret prompt", "user: a secret query"]
     else:
