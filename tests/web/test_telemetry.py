@@ -215,6 +215,30 @@ async def test_every_request_leaves_one_line(
     assert {line["request_id"] for line in lines} <= {MINE.decode()}
 
 
+@pytest.mark.parametrize(
+    ("path", "offered", "status"), [("/v1/ws", ["other"], 400), ("/nowhere", [], 404)]
+)
+async def test_a_handshake_that_is_refused_has_the_id_and_leaves_a_line(
+    app: App, path: str, offered: list[str], status: int
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"x-request-id", MINE)]
+    scope = {"type": "websocket", "path": path, "headers": headers, "subprotocols": offered}
+    with capture_logs() as lines:
+        await app(scope, receive, send)
+    assert (sent[0]["status"], (b"x-request-id", MINE) in sent[0]["headers"]) == (status, True)
+    (line,) = lines
+    assert (line["event"], line["status"]) == ("request refused", status)
+    assert line["request_id"] == MINE.decode()
+
+
 @pytest.mark.parametrize("log_prompts", [False, True])
 async def test_prompts_are_logged_where_that_was_asked_for_only(
     model: Model, tokenizer: Tokenizer, log_prompts: bool

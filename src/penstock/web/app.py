@@ -59,7 +59,8 @@ class App:
             await ws.serve(self.service, scope, receive, send)
         else:
             await receive()
-            await ws.deny(send, PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}"))
+            error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
+            await ws.deny(self.service, send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

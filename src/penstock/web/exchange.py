@@ -128,7 +128,7 @@ async def handle(service: Service, exchange: Exchange, method: str, handler: Han
             return
         await handler(service, exchange)
     except GoneError:
-        return
+        log.info("a client left before it had sent its request")
     except PenstockError as error:
         service.refused(error)
         await exchange.respond_error(error)
