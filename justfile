@@ -79,10 +79,15 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
-    # Without these two, the tests that drive real EventSources are skipped.
+    # Without these, the tests that use them are skipped. Chromium and eventsource: EventSource.
     if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||
             echo "chromium cannot be installed: its tests are skipped"
+    fi
+    # promtool, which comes with prometheus: nothing of it is started.
+    if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus) ||
+            echo "prometheus cannot be installed: its test is skipped"
     fi
     if command -v npm >/dev/null && [ ! -d .tools/node_modules/eventsource ]; then
         npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 ||

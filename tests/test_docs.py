@@ -66,6 +66,7 @@ def test_no_line_names_a_package_registry() -> None:
     [
         ["delivered.py", "--streams", "2", "--tokens", "4", "--rounds", "1"],
         ["prefill.py", "--chunks", "64", "--rounds", "1"],
+        ["overhead.py", "--rounds", "1", "--repeats", "1", "--requests", "20"],
         ["jobs.py", "--jobs", "80", "--clients", "2", "--grown-mib", "100"],
         ["grammar.py", "--tokens", "4", "--rounds", "1"],
     ],

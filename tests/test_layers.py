@@ -16,6 +16,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # A module's layer is that of the longest prefix listed. Imports go to the same layer or below.
 LAYERS = {
     "penstock.events": 0,
+    "penstock.origin": 0,
+    "penstock.ending": 0,
     "penstock.requests": 0,
     "penstock.errors": 0,
     "penstock.settings": 0,
@@ -48,10 +50,13 @@ LAYERS = {
     "penstock.served": 2,
     "penstock.grammar_trial": 2,
     "penstock.service": 3,
+    "penstock.tracing": 3,
+    "penstock.otel": 3,
     "penstock.memory": 3,
     "penstock.build": 3,
     "penstock.web": 4,
     "penstock.asgi": 4,
+    "penstock.logs": 4,
     "penstock.cli": 4,
     "penstock.__main__": 4,
 }
@@ -65,8 +70,8 @@ APART = [
 ALLOWED = {
     0: {"msgspec"},
     1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "llguidance"},
-    2: {"trio", "outcome", "prometheus_client"},
-    3: {"trio"},
+    2: {"trio", "outcome", "prometheus_client", "structlog"},
+    3: {"trio", "opentelemetry"},
     4: {
         "trio",
         "click",
@@ -77,6 +82,7 @@ ALLOWED = {
         "hypercorn",
         "quart",
         "quart_trio",
+        "structlog",
         "werkzeug",
     },
 }

@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from penstock import logs
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
+from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.cors import Asgi
 from penstock.web.edge import wrap
@@ -35,8 +37,12 @@ class Deployed:
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
                 settings = _settings()
-                self._app = wrap(App(build_service(settings)), settings)
-            except (SettingsError, ModelError, ForwardedError) as error:
+                logs.to_logging()
+                trace = load_trace(os.environ)
+                service = build_service(settings)
+                service.trace = trace
+                self._app = wrap(App(service), settings)
+            except (SettingsError, ModelError, ForwardedError, TracingError) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

@@ -154,4 +154,5 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
             max_jobs=settings.max_jobs,
             log_bytes=settings.job_log_bytes,
         ),
+        log_prompts=settings.log_prompts,
     )

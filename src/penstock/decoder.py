@@ -39,9 +39,8 @@ class Decoder:
         self.engine = engine
         self.schedule = schedule
         self.thread = thread
-        self.steps = 0
-        self.rows = 0
-        """Rows of all steps together: `rows / steps` is the mean batch."""
+        self.batches = [0] * (schedule.slots + 1)
+        """How many steps had so many rows."""
         self._readers: dict[Entry, TokenSequence] = {}
         self._opened: dict[Entry, EngineSequence] = {}
         self._interrupt = Interrupt()
@@ -57,6 +56,15 @@ class Decoder:
 
     def __repr__(self) -> str:
         return f"<Decoder {self.schedule!r} steps={self.steps}>"
+
+    @property
+    def steps(self) -> int:
+        return sum(self.batches)
+
+    @property
+    def rows(self) -> int:
+        """Those of all steps together: `rows / steps` is the mean batch."""
+        return sum(size * count for size, count in enumerate(self.batches))
 
     async def run(self) -> None:
         """Decode until cancelled.
@@ -175,8 +183,7 @@ class Decoder:
             case Chunk(entry):
                 return [self.engine.prefill(self._opened[entry], self._interrupt)]
             case _:
-                self.steps += 1
-                self.rows += len(turn.entries)
+                self.batches[len(turn.entries)] += 1
                 return self.engine.step([self._opened[entry] for entry in turn.entries])
 
     def _evict(self, entry: Entry) -> Result:

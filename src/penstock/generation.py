@@ -9,9 +9,10 @@ from typing import TypeAlias
 import trio
 
 from penstock.decoder import Decoder
+from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.errors import PenstockError
-from penstock.events import Delta, Ended, Finished, FinishReason, Token, Usage
+from penstock.events import Delta, Ended, Figures, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
@@ -82,8 +83,10 @@ class Generation:
         new_text: Callable[[], TextStream],
         queued: Callable[[], None] = lambda: None,
         spend: Spend | None = None,
+        asked: Asked = Asked(),  # noqa: B008  # frozen
     ) -> None:
         self.prompt = prompt
+        self.asked = asked
         self._decoder = decoder
         self._queued = queued
         self._sequences: list[TokenSequence] = []
@@ -109,6 +112,18 @@ class Generation:
         """When the first token came, in Trio's time."""
         return self._choices[0].first_s
 
+    def figures(self, now_s: float) -> Figures:
+        """How it has gone from its arrival until `now_s`, in Trio's time."""
+        if self.first_s is None or self.seated_s is None:
+            return Figures(None, None, self.made, None)
+        arrived_s, decoding_s = self.asked.arrived_s, now_s - self.first_s
+        return Figures(
+            queue_s=max(self.seated_s - arrived_s, 0.0),
+            ttft_s=self.first_s - arrived_s,
+            tokens=self.made,
+            tokens_per_s=(self.made - 1) / decoding_s if decoding_s else None,
+        )
+
     async def __call__(self, emit: Emit) -> Finished:
         """Emit text until the last choice has ended.
 
@@ -122,7 +137,9 @@ class Generation:
             else:
                 last = await self._decode_all(sequences, emit)
         usage = Usage(len(self.prompt.token_ids), self.made)
-        return Finished(last.finish_reason, usage, last.through, last.tokens, last.cut, last.choice)
+        figures = self.figures(trio.current_time())
+        told = (last.finish_reason, usage, last.through, last.tokens, last.cut, last.choice)
+        return Finished(*told, figures)
 
     async def _decode_all(self, sequences: list[TokenSequence], emit: Emit) -> Ended:
         """Each choice in a task of its own, so that each is stopped by its own reader only."""

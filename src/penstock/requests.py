@@ -186,6 +186,13 @@ class GenerateRequest:
         return "prompt" if self.messages is None else "messages"
 
     @property
+    def told_prompt(self) -> str:
+        """All that was said, for a log."""
+        if self.messages is None:
+            return self.prompt or ""
+        return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+
+    @property
     def characters(self) -> int:
         """Length of all that will be tokenised."""
         if self.messages is None:

@@ -9,10 +9,11 @@ from functools import partial
 
 import trio
 
-from penstock import pipeline
+from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
-from penstock.accounting import account
+from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
 from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
@@ -63,6 +64,7 @@ class Service:
         limits: Limits,
         pace: Pace,
         job_bounds: JobBounds,
+        log_prompts: bool = False,
     ) -> None:
         self.models = {served.name: served for served in models}
         self.default = models[0]
@@ -70,8 +72,10 @@ class Service:
         self.pace = pace
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
+        self.trace: Trace = untraced
         self.draining = False
         self.jobs = Jobs(self, job_bounds, self.metrics)
+        self._log_prompts = log_prompts
         self._thread = thread
         self._live: dict[Live, None] = {}
         self._idle = trio.Event()
@@ -115,7 +119,10 @@ class Service:
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
         with self._alive(reading):
-            await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+            try:
+                await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+            finally:
+                account_reader(reading, log.job.job_id)
 
     @asynccontextmanager
     async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
@@ -130,7 +137,8 @@ class Service:
             async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
                 await allowance.begin(len(prompt.token_ids))
                 spend = allowance.spend if caller.limits else None
-                yield Generation(served.decoder, prompt, new_text, place.arrived, spend)
+                asked = self._told_of(request, served, live)
+                yield Generation(served.decoder, prompt, new_text, place.arrived, spend, asked)
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
@@ -139,7 +147,16 @@ class Service:
         try:
             yield
         finally:
-            account(self.metrics, live, source)
+            account(self.metrics, self.trace, live, source)
+
+    def refused(self, error: PenstockError) -> None:
+        """Count and log that the request which is being served was refused."""
+        refuse(self.metrics, error, origin.current())
+
+    def _told_of(self, request: GenerateRequest, served: Served, live: Live) -> Asked:
+        chat = request.messages is not None
+        text = request.told_prompt if self._log_prompts else None
+        return Asked(served.name, live.flow.began_s, chat, text)
 
     @contextmanager
     def _alive(self, live: Live) -> Iterator[None]:

@@ -172,6 +172,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Annotated[Literal["pretty", "json"], Meta(description="How log lines look.")] = (
         "pretty"
     )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important log lines to write."),
+    ] = "info"
+    log_prompts: Annotated[
+        bool, Meta(description="Write what was asked into the log line of each generation.")
+    ] = False
 
 
 def build(values: Mapping[str, Any], *, source: str = "") -> Settings:

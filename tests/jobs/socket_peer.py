@@ -25,7 +25,7 @@ class SocketPeer:
         self._news = trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
-        scope = {"type": "websocket", "path": "/v1/ws", "subprotocols": []}
+        scope = {"type": "websocket", "path": "/v1/ws", "headers": [], "subprotocols": []}
         await self._app(scope, self._inbox.receive, self._take)
 
     def tell(self, kind: str, **fields: object) -> None:

@@ -15,7 +15,7 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from penstock import pipeline
+from penstock import logs, pipeline
 from penstock.build import assemble
 from penstock.engine.engine import Engine
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
@@ -53,6 +53,7 @@ def _tokenizer() -> Tokenizer:
 def run(seed: int) -> Story:
     """Live through one world. The same seed gives the same story."""
     lines: list[str] = []
+    logs.to_logging()
     log = logging.getLogger("penstock")
     level = log.level
     log.setLevel(logging.CRITICAL)

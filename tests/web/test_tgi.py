@@ -138,6 +138,18 @@ async def test_a_full_server_is_overloaded_with_retry_after(app: App) -> None:
     assert client.headers[b"retry-after"] == b"5"
 
 
+async def test_a_whole_answer_tells_its_times_in_headers(app: App) -> None:
+    async with running(app):
+        client = await fetch(post(app, "/generate", asked(max_new_tokens=5)))
+    told = {name.decode(): value.decode() for name, value in client.headers.items()}
+    assert (told["x-prompt-tokens"], told["x-generated-tokens"]) == ("4", "5")
+    assert told["x-compute-type"] == "cpu"
+    assert told["x-compute-characters"] == str(len(PROMPT))
+    assert 0 < float(told["x-compute-time"]) < 60
+    total, queue, inference = (int(told[f"x-{n}-time"]) for n in ("total", "queue", "inference"))
+    assert queue + inference <= total <= queue + inference + 1
+
+
 async def test_info_tells_what_fits(app: App) -> None:
     told = (await fetch(MemoryClient(app, "GET", "/info"))).json
     assert told["model_id"] == "default"

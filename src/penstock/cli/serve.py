@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -12,14 +13,15 @@ from pathlib import Path
 import click
 import trio
 
+from penstock import logs
 from penstock.build import build_service
-from penstock.cli import logs
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
 from penstock.served import Served
 from penstock.service import Service
 from penstock.settings import Settings
+from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.edge import split
 from penstock.web.forwarded import ForwardedError, parse_networks
@@ -33,10 +35,11 @@ from penstock.web.tls import TlsError, load_tls
 def serve(config: Path | None, **given: object) -> None:
     """Serve a model over HTTP and WebSocket."""
     settings = collect(given, config)
-    logs.configure(settings.log_format)
+    logs.to_stderr(settings.log_format, settings.log_level)
     with ExitStack() as stack:
         try:
             parse_networks(split(settings.forwarded_allow_ips))
+            trace = load_trace(os.environ)
             tls = load_tls(settings)
             listeners = bind_all(settings)
             for listener in listeners:
@@ -44,8 +47,9 @@ def serve(config: Path | None, **given: object) -> None:
             if settings.uds:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
             service = build_service(settings, partial(click.echo, err=True))
+            service.trace = trace
             listen(listeners)
-        except (ModelError, BindError, TlsError, ForwardedError) as error:
+        except (ModelError, BindError, TlsError, ForwardedError, TracingError) as error:
             raise click.ClickException(str(error)) from None
         try:
             trio.run(_run, App(service), settings, listeners, tls)

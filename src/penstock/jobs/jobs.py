@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from penstock import origin
 from penstock.errors import (
     CANCELLED,
     JOB_NOT_FOUND,
@@ -140,6 +141,7 @@ class Jobs:
                 job = Job(self.make_id(), order, reserved)
                 made = await self.store.create(job)
                 begun, mine = True, made.job.job_id == job.job_id
+                origin.name_generation(job.job_id)
                 task_status.started(Submitted(made, replayed=not mine))
                 if mine:
                     self._metrics.jobs.inc()

@@ -11,7 +11,7 @@ import trio
 
 from penstock import pipeline
 from penstock.errors import DEADLINE, PenstockError
-from penstock.events import Event, Failed, Figures, Terminal
+from penstock.events import Event, Failed, Terminal
 from penstock.generation import Generation
 from penstock.jobs.store import Log
 from penstock.live import Live
@@ -33,20 +33,19 @@ async def write(log: Log, live: Live, source: Generation, *, wall_s: float) -> N
 
     An end that was computed waits for room in the log like any event; one that was forced does not.
     """
-    asked_s = trio.current_time()
     epoch = await log.claim()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey, log, live)
         with trio.move_on_after(wall_s) as wall, live.scope:
             terminal = live.end(await pipeline.attempt(source, partial(_append, log, epoch, live)))
-            told = _with_figures(terminal, source, asked_s)
+            live.terminal = told = _with_figures(terminal, source)
             await _append(log, epoch, live, told)
             live.told = True
         if not live.told:
             if wall.cancelled_caught:
                 live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
             live.told = True
-            told = _with_figures(live.end(live.stopped()), source, asked_s)
+            live.terminal = told = _with_figures(live.end(live.stopped()), source)
             await _append(log, epoch, live, told)
         nursery.cancel_scope.cancel()
 
@@ -62,17 +61,5 @@ async def _obey(log: Log, live: Live) -> None:
     live.stop(await log.refused())
 
 
-def _with_figures(terminal: Terminal, source: Generation, asked_s: float) -> Terminal:
-    return replace(terminal, figures=_figures(source, asked_s, trio.current_time()))
-
-
-def _figures(source: Generation, asked_s: float, now_s: float) -> Figures:
-    if source.first_s is None or source.seated_s is None:
-        return Figures(None, None, source.made, None)
-    decoding_s = now_s - source.first_s
-    return Figures(
-        queue_s=source.seated_s - asked_s,
-        ttft_s=source.first_s - asked_s,
-        tokens=source.made,
-        tokens_per_s=(source.made - 1) / decoding_s if decoding_s else None,
-    )
+def _with_figures(terminal: Terminal, source: Generation) -> Terminal:
+    return replace(terminal, figures=terminal.figures or source.figures(trio.current_time()))

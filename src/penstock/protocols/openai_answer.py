@@ -6,7 +6,7 @@ an event. No `error` key unless there is one: @huggingface/inference throws on i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from typing import Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_logprobs import Logprobs
 from penstock.protocols.openai_parts import Parsers, finish_reason, render_delta, render_message
 from penstock.protocols.parts import Part
+from penstock.protocols.timings import render_timings
 
 FINGERPRINT = "penstock-1"
 Shape = Literal["chat", "text"]
@@ -26,23 +27,37 @@ Recorders: TypeAlias = Sequence[Logprobs]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What every chunk of one answer repeats. `created` is in seconds since 1970."""
+    """What every chunk of one answer repeats, and whether its end tells how long it took.
+
+    `created` is in seconds since 1970.
+    """
 
     shape: Shape
     number: str
     model: str
     created: int
+    timings: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{'chatcmpl' if self.shape == 'chat' else 'cmpl'}-{self.number}"
 
     def fields(self, *, stream: bool) -> dict[str, Any]:
         chat = self.shape == "chat"
         kind = ("chat.completion.chunk" if stream else "chat.completion") if chat else None
         return {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{self.number}",
+            "id": self.name,
             "object": kind or "text_completion",
             "created": self.created,
             "model": self.model,
             "system_fingerprint": FINGERPRINT,
         }
+
+    def times(self, finished: Finished) -> dict[str, Any]:
+        """The field about its time, if there is to be one. Clients ignore what they do not know."""
+        if not self.timings or finished.figures is None:
+            return {}
+        return {"timings": render_timings(finished.figures, finished.usage)}
 
 
 class StreamEncoder:
@@ -117,8 +132,9 @@ class StreamEncoder:
         parser = self._parsers[event.choice] if self._parsers else None
         rest = self._parts(parser.flush(), None, event.choice) if parser else b""
         told = self._logprobs[event.choice].ended(event) if self._logprobs else None
-        reason = finish_reason(event, parser)
-        return rest + self._chunk(self._choice(event.choice, None, reason, told))
+        choice = self._choice(event.choice, None, finish_reason(event, parser), told)
+        times = self._head.times(event) if isinstance(event, Finished) else {}
+        return rest + self._chunk(choice, times)
 
     def _close(self, finished: Finished) -> bytes:
         if not self._include_usage:
@@ -154,8 +170,9 @@ class StreamEncoder:
             body = {"text": text or ""}
         return {"index": choice, **body, "logprobs": logprobs, "finish_reason": reason}
 
-    def _chunk(self, choice: dict[str, Any]) -> bytes:
-        return sse.data(sse.dump(self._head.fields(stream=True) | {"choices": [choice]}))
+    def _chunk(self, choice: dict[str, Any], more: Mapping[str, Any] = {}) -> bytes:
+        told = {"choices": [choice], **more}
+        return sse.data(sse.dump(self._head.fields(stream=True) | told))
 
 
 class WholeEncoder:
@@ -216,7 +233,8 @@ class WholeEncoder:
     def _whole(self, finished: Finished) -> dict[str, Any]:
         choices = sorted(self._choices, key=lambda choice: int(choice["index"]))
         fields = self._head.fields(stream=False)
-        return fields | {"choices": choices, "usage": render_usage(finished.usage)}
+        usage = render_usage(finished.usage)
+        return fields | {"choices": choices, "usage": usage} | self._head.times(finished)
 
 
 def render_usage(usage: Usage) -> dict[str, int]:

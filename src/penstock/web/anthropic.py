@@ -20,7 +20,8 @@ async def messages(service: Service, exchange: Exchange) -> None:
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder, sink = StreamEncoder(head), StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
 
 
 async def count_tokens(service: Service, exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from penstock import origin
 from penstock.errors import NOT_FOUND, PenstockError
 from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
@@ -14,6 +15,7 @@ from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
 from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
+from penstock.web.identity import identify
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
 
@@ -62,7 +64,12 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "websocket":
+            return
+        with origin.entered(identify(scope, self._requests)):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif route := _find(scope):
             method, handler = route
@@ -73,7 +80,7 @@ class App:
                 ERRORS.get(scope["path"], tell_error),
                 body_deadline_s=self.service.limits.body_deadline_s,
             )
-            with self._requests.named(exchange.number, exchange.live):
+            with self._requests.named(exchange.request_id, exchange.live):
                 await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
@@ -83,7 +90,8 @@ class App:
             await ws.serve(self.service, scope, receive, send)
         else:
             await receive()
-            await ws.deny(send, PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}"))
+            error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
+            await ws.deny(self.service, send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 import trio
 
+from penstock import origin
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
 from penstock.live import Live
 from penstock.protocols import openai
@@ -47,7 +47,7 @@ class Exchange:
         body_deadline_s: float = math.inf,
     ) -> None:
         self.scope = scope
-        self.number = secrets.token_hex(12)
+        self.request_id = origin.current().request_id
         self.live = Live()
         """The generation that answers it, if one does."""
         self.responding = False
@@ -58,6 +58,11 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
+
+    @property
+    def wants_timings(self) -> bool:
+        """Whether the client asks to be told how long its answer took."""
+        return self.header(b"x-penstock-timings") == b"1"
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body, in time. Raises `PenstockError`; `GoneError` if it is cut off."""
@@ -87,7 +92,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers) -> None:
         self.responding = True
-        request_id = (b"x-request-id", self.number.encode("ascii"))
+        request_id = (b"x-request-id", self.request_id.encode("ascii"))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
         )
@@ -123,13 +128,14 @@ async def handle(service: Service, exchange: Exchange, method: str, handler: Han
     try:
         if exchange.scope["method"] != method:
             error = PenstockError(METHOD_NOT_ALLOWED, f"this path takes {method} only")
+            service.refused(error)
             await exchange.respond_error(error, headers=[(b"allow", method.encode("ascii"))])
             return
         await handler(service, exchange)
     except GoneError:
-        return
+        log.info("a client left before it had sent its request")
     except PenstockError as error:
-        service.metrics.refused.labels(error.kind.code).inc()
+        service.refused(error)
         await exchange.respond_error(error)
     except Exception:
         log.exception("a request failed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from time import time
 
+from penstock import origin
 from penstock.engine.vocabulary import Spelling
 from penstock.pipeline import Encoder, Sink
 from penstock.protocols import openai
@@ -37,7 +38,8 @@ async def completions(service: Service, exchange: Exchange) -> None:
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
     served = service.resolve(asked.request.model)
     service.check(asked.request)
-    head = Head(shape, exchange.number, served.name, int(time()))
+    head = Head(shape, origin.current().number, served.name, int(time()), exchange.wants_timings)
+    origin.name_generation(head.name)
     logprobs = _logprobs(served, asked.request, shape)
     parsers = served.speech.parsers(asked.request) if shape == "chat" else []
     n = asked.request.n

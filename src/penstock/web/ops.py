@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-
+import structlog
 from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import (
@@ -13,6 +12,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
+from penstock import origin
 from penstock.errors import (
     METHOD_NOT_ALLOWED,
     MODEL_NOT_FOUND,
@@ -30,6 +30,11 @@ from penstock.service import DEFAULT_ALIAS, Service
 from penstock.web import tabby, tgi
 from penstock.web.docs import add_docs
 from penstock.web.requests import Requests
+
+log = structlog.get_logger()
+
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""Asked every few seconds by machines: lines about them would bury the others."""
 
 
 def make_ops(service: Service, requests: Requests) -> QuartTrio:
@@ -86,15 +91,20 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 
     @app.errorhandler(PenstockError)
     async def refuse(error: PenstockError) -> Response:
-        service.metrics.refused.labels(error.kind.code).inc()
+        service.refused(error)
         return _render(error)
 
     @app.errorhandler(HTTPException)
     async def refuse_http(error: HTTPException) -> Response:
-        return _render_http(error)
+        told, headers = _translate(error)
+        service.refused(told)
+        response = _render(told)
+        response.headers.update(headers)
+        return response
 
     @app.errorhandler(Exception)
-    async def fail(_: Exception) -> Response:
+    async def fail(error: Exception) -> Response:
+        log.error("a request failed", exc_info=error, **origin.current().told())
         return _render(internal())
 
 
@@ -121,7 +131,10 @@ def _add_info(app: QuartTrio, service: Service) -> None:
 
 
 async def _name(response: Response) -> Response:
-    response.headers["x-request-id"] = secrets.token_hex(12)
+    asked = origin.current()
+    response.headers["x-request-id"] = asked.request_id
+    if response.status_code < 400 and asked.route not in PROBES:
+        log.info("request answered", status=response.status_code, **asked.told())
     return response
 
 
@@ -136,13 +149,14 @@ def _render(error: PenstockError) -> Response:
     return response
 
 
-def _render_http(error: HTTPException) -> Response:
+def _translate(error: HTTPException) -> tuple[PenstockError, dict[str, str]]:
+    """What the framework found, as we tell it, and with which headers."""
     if isinstance(error, NotFound):
-        return _render(PenstockError(NOT_FOUND, "no such path here"))
+        return PenstockError(NOT_FOUND, "no such path here"), {}
     if isinstance(error, MethodNotAllowed):
-        response = _render(PenstockError(METHOD_NOT_ALLOWED, "this path does not take this method"))
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-        return response
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        message = "this path does not take this method"
+        return PenstockError(METHOD_NOT_ALLOWED, message), {"Allow": allowed}
     if isinstance(error, RequestEntityTooLarge):
-        return _render(PenstockError(TOO_LARGE, "the body is too large; send less"))
-    return _render(invalid("request", "the request cannot be understood"))
+        return PenstockError(TOO_LARGE, "the body is too large; send less"), {}
+    return invalid("request", "the request cannot be understood"), {}

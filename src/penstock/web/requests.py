@@ -19,6 +19,9 @@ class Requests:
     def __repr__(self) -> str:
         return f"<Requests {len(self._running)} running>"
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._running
+
     @contextmanager
     def named(self, number: str, live: Live) -> Iterator[None]:
         self._running[number] = live

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from penstock.events import Event, Failed, Finished
 from penstock.protocols import sse
-from penstock.web.exchange import JSON, Exchange
+from penstock.web.exchange import JSON, Exchange, Headers
 
 
 class StreamSink:
@@ -33,10 +35,16 @@ class StreamSink:
 
 
 class WholeSink:
-    """One JSON object. The only bytes that arrive are those of the terminal event."""
+    """One JSON object. The only bytes that arrive are those of the terminal event.
 
-    def __init__(self, exchange: Exchange) -> None:
+    `headers` gives further ones for an answer that ended well.
+    """
+
+    def __init__(
+        self, exchange: Exchange, headers: Callable[[Finished], Headers] = lambda finished: ()
+    ) -> None:
         self._exchange = exchange
+        self._headers = headers
 
     async def open(self) -> None:
         """Headers wait for the first bytes."""
@@ -48,8 +56,8 @@ class WholeSink:
     async def write(self, data: bytes, event: Event | None) -> None:
         if isinstance(event, Failed):
             await self._exchange.respond_error(event.error)
-        else:
-            await self._exchange.respond(200, JSON, data)
+        elif isinstance(event, Finished):
+            await self._exchange.respond(200, [*JSON, *self._headers(event)], data)
 
     def release(self) -> None:
         """Nothing is held back here."""

@@ -6,11 +6,13 @@ from functools import partial
 
 from penstock import __version__
 from penstock.engine.vocabulary import Spelling
+from penstock.events import Finished
 from penstock.pipeline import Encoder, Sink
 from penstock.protocols import tgi
 from penstock.protocols.tgi_answer import StreamEncoder, WholeEncoder, render_info
+from penstock.protocols.timings import tgi_headers
 from penstock.service import Service
-from penstock.web.exchange import Exchange, while_connected
+from penstock.web.exchange import Exchange, Headers, while_connected
 from penstock.web.stream import StreamSink, WholeSink
 
 
@@ -36,6 +38,17 @@ def info(service: Service) -> dict[str, object]:
     return render_info(served.name, places=places, max_len=served.max_len, version=__version__)
 
 
+def _timings(service: Service, asked: tgi.Asked, finished: Finished) -> Headers:
+    if finished.figures is None:
+        return ()
+    return tgi_headers(
+        finished.figures,
+        finished.usage,
+        characters=asked.request.characters,
+        device=service.default.decoder.engine.model.device,
+    )
+
+
 async def _read(service: Service, exchange: Exchange) -> bytes:
     return await exchange.read_body(service.limits.max_body_bytes)
 
@@ -45,7 +58,8 @@ async def _answer(
 ) -> None:
     is_special = Spelling(service.default.tokenizer.vocabulary).is_special
     encoder: Encoder = WholeEncoder(asked, is_special, listed=listed)
-    sink: Sink = WholeSink(exchange)
+    sink: Sink = WholeSink(exchange, partial(_timings, service, asked))
     if asked.stream:
         encoder, sink = StreamEncoder(asked, is_special), StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)

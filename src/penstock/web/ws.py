@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from penstock import origin
 from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
 from penstock.jobs.job import ANYONE
@@ -161,7 +162,9 @@ class Socket:
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
     ) -> None:
-        encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
+        name = f"job_{secrets.token_hex(12)}"
+        origin.name_generation(name)
+        encoder = protocol.MessageEncoder(name, model)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         try:
             await self._service.generate(request, encoder, sink, live)
@@ -171,7 +174,7 @@ class Socket:
         self._close_after(live)
 
     async def _refuse(self, error: PenstockError) -> None:
-        self._service.metrics.refused.labels(error.kind.code).inc()
+        self._service.refused(error)
         with trio.move_on_after(self._service.pace.stall_deadline_s) as patience:
             await send_text(self._send, protocol.refusal(error))
         if patience.cancelled_caught:
@@ -202,10 +205,14 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
     offered = scope.get("subprotocols") or []
     if offered and protocol.SUBPROTOCOL not in offered:
         error = invalid("subprotocols", f"offer the subprotocol {protocol.SUBPROTOCOL}, or none")
-        await deny(send, error)
+        await deny(service, send, error)
         return
     await send(
-        {"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL if offered else None}
+        {
+            "type": "websocket.accept",
+            "subprotocol": protocol.SUBPROTOCOL if offered else None,
+            "headers": [_request_id()],
+        }
     )
     socket = Socket(service, receive, send)
     service.closers.add(socket.close)
@@ -215,10 +222,15 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
         service.closers.discard(socket.close)
 
 
-async def deny(send: Send, error: PenstockError) -> None:
+async def deny(service: Service, send: Send, error: PenstockError) -> None:
     """Refuse a handshake with a status and a JSON body."""
+    service.refused(error)
     body = dump_error(error).encode("ascii")
-    headers = [*JSON, (b"content-length", str(len(body)).encode("ascii"))]
+    headers = [*JSON, (b"content-length", str(len(body)).encode("ascii")), _request_id()]
     status = error.kind.status
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+
+def _request_id() -> tuple[bytes, bytes]:
+    return b"x-request-id", origin.current().request_id.encode("ascii")
