@@ -80,7 +80,7 @@ class App:
                 ERRORS.get(scope["path"], tell_error),
                 body_deadline_s=self.service.limits.body_deadline_s,
             )
-            with self._requests.named(exchange.request_id, exchange.live):
+            with self._requests.named(exchange.number, exchange.live):
                 await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
@@ -91,7 +91,8 @@ class App:
         else:
             await receive()
             error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
-            await ws.deny(self.service, send, error)
+            self.service.refused(error)
+            await ws.deny(send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

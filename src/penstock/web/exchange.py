@@ -47,7 +47,7 @@ class Exchange:
         body_deadline_s: float = math.inf,
     ) -> None:
         self.scope = scope
-        self.request_id = origin.current().request_id
+        self.number = origin.current().request_id
         self.live = Live()
         """The generation that answers it, if one does."""
         self.responding = False
@@ -92,7 +92,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers) -> None:
         self.responding = True
-        request_id = (b"x-request-id", self.request_id.encode("ascii"))
+        request_id = (b"x-request-id", self.number.encode("ascii"))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
         )

@@ -205,7 +205,8 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
     offered = scope.get("subprotocols") or []
     if offered and protocol.SUBPROTOCOL not in offered:
         error = invalid("subprotocols", f"offer the subprotocol {protocol.SUBPROTOCOL}, or none")
-        await deny(service, send, error)
+        service.refused(error)
+        await deny(send, error)
         return
     await send(
         {
@@ -222,9 +223,8 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
         service.closers.discard(socket.close)
 
 
-async def deny(service: Service, send: Send, error: PenstockError) -> None:
+async def deny(send: Send, error: PenstockError) -> None:
     """Refuse a handshake with a status and a JSON body."""
-    service.refused(error)
     body = dump_error(error).encode("ascii")
     headers = [*JSON, (b"content-length", str(len(body)).encode("ascii")), _request_id()]
     status = error.kind.status
