@@ -142,7 +142,7 @@ async def test_a_whole_answer_tells_its_times_in_headers(app: App) -> None:
     async with running(app):
         client = await fetch(post(app, "/generate", asked(max_new_tokens=5)))
     told = {name.decode(): value.decode() for name, value in client.headers.items()}
-    assert (told["x-prompt-tokens"], told["x-generated-tokens"]) == ("4", "5")
+    assert (told["x-prompt-tokens"], told["x-generated-tokens"]) == ("10", "5")
     assert told["x-compute-type"] == "cpu"
     assert told["x-compute-characters"] == str(len(PROMPT))
     assert 0 < float(told["x-compute-time"]) < 60

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from .asked import LONG_BODY
+from .asked import LONG_BODY, PROMPT, STORY
 from .http2 import Http2Client
 from .raw import Raw, post
 from .servers import Server
@@ -29,6 +30,25 @@ def test_a_stream_is_ended_and_told(server: Server) -> None:
         assert b'"code":"cancelled"' in rest
         assert b"[DONE]" not in rest
         assert cancel(server, found[1])[0] == 404
+    assert ended == {"client": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate_stream", {"inputs": PROMPT, "parameters": {"max_new_tokens": 900}}),
+        ("/v1/messages", {"messages": STORY, "max_tokens": 900, "stream": True}),
+        ("/v1/responses", {"input": PROMPT, "max_output_tokens": 900, "stream": True}),
+        ("/v1/chat/completions", {"messages": STORY, "max_tokens": 900, "stream": True}),
+    ],
+)
+def test_a_stream_of_any_dialect_is_ended(server: Server, path: str, body: dict[str, Any]) -> None:
+    body.get("parameters", body)["ignore_eos"] = True
+    with server.endings() as ended, Raw(server) as peer:
+        peer.send(post(path, body, "X-Request-Id: mine"))
+        peer.read_until(b"data:")
+        assert cancel(server, "mine") == (200, {"request_id": "mine", "status": "cancelled"})
+        peer.read_until(b"0\r\n\r\n")
     assert ended == {"client": 1}
 
 
