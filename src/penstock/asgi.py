@@ -10,11 +10,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from penstock.access.keys import KeyFileError
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
 from penstock.web.app import App
 from penstock.web.cors import Asgi
+from penstock.web.door import make_door
 from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
 from penstock.web.forwarded import ForwardedError
@@ -35,8 +37,8 @@ class Deployed:
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
                 settings = _settings()
-                self._app = wrap(App(build_service(settings)), settings)
-            except (SettingsError, ModelError, ForwardedError) as error:
+                self._app = wrap(App(build_service(settings), make_door(settings)), settings)
+            except (SettingsError, ModelError, ForwardedError, KeyFileError) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

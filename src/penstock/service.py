@@ -71,6 +71,8 @@ class Service:
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.draining = False
+        self.anonymous = True
+        """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics)
         self._thread = thread
         self._live: dict[Live, None] = {}
@@ -121,6 +123,8 @@ class Service:
     async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
         """A generation that has a place and is ready to be called. Raises `PenstockError`."""
         caller = request.caller
+        if not (self.anonymous or caller.account):
+            raise RuntimeError("a route has not said on whose account it generates")
         served = self.resolve(request.model, caller)
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):

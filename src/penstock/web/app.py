@@ -10,6 +10,7 @@ import trio
 from penstock.errors import NOT_FOUND, PenstockError
 from penstock.service import Service
 from penstock.web import jobs, native, openai, ws
+from penstock.web.door import Door
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
@@ -26,26 +27,49 @@ SOCKET_PATH = "/v1/ws"
 class App:
     """One service as an ASGI 3 application. Runs on Trio."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, door: Door | None = None, *, shows_metrics: bool = True
+    ) -> None:
         self.service = service
+        self._door = door or Door()
+        service.anonymous = not self._door.is_locked
         self._requests = Requests()
-        self._ops = make_ops(service, self._requests)
+        self._ops = make_ops(service, self._requests, shows_metrics=shows_metrics)
         jobs.add_jobs(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "websocket":
+            return
+        try:
+            entered = self._door.enter(scope)
+        except PenstockError as error:
+            self.service.metrics.refused.labels(error.kind.code).inc()
+            await self._turn_away(scope, receive, send, error)
+        else:
+            await self._route(entered, receive, send)
+
+    async def _route(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif route := ROUTES.get(scope["path"]):
             method, handler = route
             exchange = Exchange(
                 scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
             )
-            with self._requests.named(exchange.number, exchange.live):
+            with self._requests.named(exchange):
                 await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
+
+    async def _turn_away(
+        self, scope: dict[str, Any], receive: Receive, send: Send, error: PenstockError
+    ) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await ws.deny(send, error)
+        else:
+            await Exchange(scope, receive, send).respond_error(error)
 
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["path"] == SOCKET_PATH:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from penstock.web.exchange import Receive, Send
 
-ALLOWED_HEADERS = b"authorization, content-type, last-event-id, idempotency-key"
+ALLOWED_HEADERS = b"authorization, x-api-key, content-type, last-event-id, idempotency-key"
 EXPOSED_HEADERS = b"x-request-id, retry-after"
 METHODS = b"GET, POST, OPTIONS"
 MAX_AGE_S = b"600"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from time import time
 
@@ -28,17 +29,18 @@ async def completions(service: Service, exchange: Exchange) -> None:
 
 
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
-    served = service.resolve(asked.request.model)
-    service.check(asked.request)
+    request = replace(asked.request, caller=exchange.caller)
+    served = service.resolve(request.model, request.caller)
+    service.check(request)
     head = Head(shape, exchange.number, served.name, int(time()))
-    logprobs = _logprobs(served, asked.request, shape)
-    n = asked.request.n
+    logprobs = _logprobs(served, request, shape)
+    n = request.n
     encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
         sink = StreamSink(exchange)
-    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    generate = partial(service.generate, request, encoder, sink, exchange.live)
     await while_connected(exchange, generate)
 
 

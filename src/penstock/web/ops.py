@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import (
     HTTPException,
@@ -27,10 +27,12 @@ from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
+from penstock.web.door import caller_of, require_admin
+from penstock.web.exchange import error_headers
 from penstock.web.requests import Requests
 
 
-def make_ops(service: Service, requests: Requests) -> QuartTrio:
+def make_ops(service: Service, requests: Requests, *, shows_metrics: bool) -> QuartTrio:
     """The Quart application for everything outside the pipeline."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
@@ -38,6 +40,8 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = service.limits.max_body_bytes
     _add_models(app, service)
     _add_health(app, service)
+    if shows_metrics:
+        _add_metrics(app, service)
     _add_cancel(app, requests)
     app.after_request(_name)
     _add_errors(app, service)
@@ -47,16 +51,18 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
 def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        listed = [render_model(served.name, served.created) for served in service.models.values()]
+        allowed = service.allowed(caller_of(request.scope)).values()
+        listed = [render_model(served.name, served.created) for served in allowed]
         return _json({"object": "list", "data": listed})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        if name != DEFAULT_ALIAS and name not in service.models:
+        caller = caller_of(request.scope)
+        if name != DEFAULT_ALIAS and name not in service.allowed(caller):
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )
-        served = service.resolve(name)
+        served = service.resolve(name, caller)
         return _json(render_model(served.name, served.created))
 
 
@@ -72,8 +78,11 @@ def _add_health(app: QuartTrio, service: Service) -> None:
             return _json({"status": "ready"})
         return _json({"error": "unhealthy", "error_type": "healthcheck", "reason": why}, 503)
 
+
+def _add_metrics(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
+        require_admin(caller_of(request.scope))
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
 
 
@@ -97,7 +106,8 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 def _add_cancel(app: QuartTrio, requests: Requests) -> None:
     @app.post("/v1/requests/<number>/cancel")
     async def cancel_request(number: str) -> Response:
-        return _json({"request_id": number, "status": requests.cancel(number)})
+        status = requests.cancel(number, caller_of(request.scope))
+        return _json({"request_id": number, "status": status})
 
 
 async def _name(response: Response) -> Response:
@@ -111,8 +121,8 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _render(error: PenstockError) -> Response:
     response = Response(dump_error(error), error.kind.status, content_type="application/json")
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    for name, value in error_headers(error):
+        response.headers[name.decode("ascii")] = value.decode("ascii")
     return response
 
 
