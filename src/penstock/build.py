@@ -12,12 +12,13 @@ from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
 from penstock.jobs.job import JobBounds
+from penstock.limits import Limits
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
 from penstock.schedule import Schedule
 from penstock.served import Served
-from penstock.service import Limits, Service
+from penstock.service import Service
 from penstock.settings import Settings
 
 Report = Callable[[str], None]
@@ -131,7 +132,14 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
     return Service(
         models,
         thread,
-        limits=Limits(settings.max_choices, settings.max_body_bytes, settings.body_deadline_s),
+        limits=Limits(
+            settings.max_choices,
+            settings.max_body_bytes,
+            settings.body_deadline_s,
+            settings.queue_deadline_s,
+            settings.total_deadline_s,
+            settings.tokens_per_minute,
+        ),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
         job_bounds=JobBounds(
             window=settings.job_window,

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from penstock.access_settings import AccessSettings
+
 ENV_PREFIX = "PENSTOCK_"
 
 
@@ -20,7 +22,7 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names it and its source."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(AccessSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `penstock serve` runs with."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -38,20 +40,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="Proxies whose X-Forwarded headers are believed, with commas; * is all."),
     ] = ""
-    keys: Annotated[
-        str, Meta(description="File of API keys, as `penstock keys` keeps it; empty asks for none.")
-    ] = ""
-    allow_anonymous: Annotated[
-        bool, Meta(description="Listen without keys on addresses that others can reach.")
-    ] = False
-    open_pages: Annotated[
-        bool, Meta(description="Show GET / and /static/ without a key: a browser can send none.")
-    ] = True
-    metrics_port: Annotated[
-        int,
-        Meta(ge=0, le=65535, description="Port for /metrics alone; 0 leaves it with the others."),
-    ] = 0
-    metrics_host: Annotated[str, Meta(description="Address for `metrics_port`.")] = "127.0.0.1"
     cors_origins: Annotated[
         str,
         Meta(description="Origins whose pages may ask, with commas; * is all, empty is none."),
@@ -86,21 +74,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_streams: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Open streams, with a slot or without.")
     ] = 1024
-    max_streams_per_client: Annotated[
-        int,
-        Meta(ge=0, le=1_000_000, description="Open streams of one client; 0 sets no limit."),
-    ] = 0
-    tokens_per_minute: Annotated[
-        int,
-        Meta(ge=0, description="Tokens a minute of all clients together; 0 sets no limit."),
-    ] = 0
-    queue_deadline_s: Annotated[
-        float, Meta(ge=0, description="Seconds a request may wait for a slot; 0 sets no limit.")
-    ] = 0.0
-    total_deadline_s: Annotated[
-        float,
-        Meta(ge=0, description="Seconds a request may take, jobs aside; 0 sets no limit."),
-    ] = 0.0
     park_grace_s: Annotated[
         float,
         Meta(ge=0, description="Seconds a stream may be parked before others can take its slot."),

@@ -14,6 +14,7 @@ from penstock.web.door import Door
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
+from penstock.web.usage import add_usage
 
 ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
@@ -36,6 +37,7 @@ class App:
         self._requests = Requests()
         self._ops = make_ops(service, self._requests, shows_metrics=shows_metrics)
         jobs.add_jobs(self._ops, service)
+        add_usage(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
