@@ -13,9 +13,10 @@ from penstock.access.keys import write_keys
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.web.app import ROUTES, SOCKET_PATH, App
-from penstock.web.door import OPEN_PAGES, OPEN_PATHS
+from penstock.web.door import OPEN_PAGES, OPEN_PATHS, Door
 from tests.asgi import MemoryClient, fetch, running
 from tests.jobs.clients import JOB, ask
+from tests.peers import make_engine
 from tests.web.doors import ANN, BEN, ROOT, bearer, make_locked_app, make_ring
 from tests.web.test_routes import error_of
 
@@ -302,3 +303,36 @@ async def test_a_request_is_cancelled_with_its_own_key_or_an_admins(
         client.read(1000)
         await trio.testing.wait_all_tasks_blocked()
         client.leave()
+
+
+async def test_what_one_key_has_asked_is_no_faster_for_another(
+    model: Model, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """The time to the first token would tell: here, whether chunks of the prompt were known."""
+    engine = make_engine(model, slots=4, prefix_cache_bytes=1 << 24)
+    app = make_locked_app(model, tokenizer, make_ring(tmp_path), engine=engine)
+    asked = {"prompt": "once upon a time " * 12, "max_tokens": 2}
+    known = []
+    async with running(app):
+        for secret, path in (
+            (ANN, "/v1/completions"),
+            (BEN, "/v1/completions"),
+            (ROOT, "/v1/jobs"),
+            (ANN, "/v1/jobs"),
+            (BEN, "/v1/completions"),
+        ):
+            before = engine.prefixes.hits
+            answer = await ask(app, "POST", path, asked, **shows(secret))
+            if path == "/v1/jobs":
+                await ask(app, "GET", answer.json["stream_url"], **shows(secret))
+            known.append(engine.prefixes.hits - before)
+    chunks = known[-1]
+    assert chunks > 0
+    assert known == [0, 0, 0, chunks, chunks]
+
+
+async def test_without_keys_an_account_is_an_address(app: App) -> None:
+    app._door = Door()
+    told = (await fetch(MemoryClient(app, "GET", "/v1/usage"))).json
+    streams = {"limit": None, "open": 0}
+    assert told == {"object": "usage", "account": "127.0.0.1", "limits": [], "streams": streams}
