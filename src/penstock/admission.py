@@ -98,6 +98,10 @@ class Admission:
                 del self._accounts[account]
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
+    def held_by(self, account: str) -> int:
+        """Places that `account` has."""
+        return self._accounts[account]
+
     @property
     def places(self) -> int:
         """How many may be inside at once."""

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from penstock import logs
+from penstock.access.keys import KeyFileError
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
 from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.cors import Asgi
+from penstock.web.door import make_door
 from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
 from penstock.web.forwarded import ForwardedError
@@ -41,8 +43,14 @@ class Deployed:
                 trace = load_trace(os.environ)
                 service = build_service(settings)
                 service.trace = trace
-                self._app = wrap(App(service), settings)
-            except (SettingsError, ModelError, ForwardedError, TracingError) as error:
+                self._app = wrap(App(service, make_door(settings)), settings)
+            except (
+                SettingsError,
+                ModelError,
+                ForwardedError,
+                KeyFileError,
+                TracingError,
+            ) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

@@ -14,6 +14,7 @@ from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
 from penstock.grammar_trial import GrammarTrial
 from penstock.jobs.job import JobBounds
+from penstock.limits import Limits
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
@@ -21,7 +22,7 @@ from penstock.protocols.speech import Speech
 from penstock.protocols.tool_formats import detect
 from penstock.schedule import Schedule
 from penstock.served import Served
-from penstock.service import Limits, Service
+from penstock.service import Service
 from penstock.settings import Settings
 
 Report = Callable[[str], None]
@@ -144,7 +145,14 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
     return Service(
         models,
         thread,
-        limits=Limits(settings.max_choices, settings.max_body_bytes, settings.body_deadline_s),
+        limits=Limits(
+            settings.max_choices,
+            settings.max_body_bytes,
+            settings.body_deadline_s,
+            settings.queue_deadline_s,
+            settings.total_deadline_s,
+            settings.tokens_per_minute,
+        ),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
         job_bounds=JobBounds(
             window=settings.job_window,

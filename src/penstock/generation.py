@@ -103,6 +103,11 @@ class Generation:
         return sum(sequence.computed for sequence in self._sequences)
 
     @property
+    def waits(self) -> bool:
+        """Whether none of its sequences has had a slot yet."""
+        return not any(sequence.entry.begun for sequence in self._sequences)
+
+    @property
     def seated_s(self) -> float | None:
         """When the first slot was given, in Trio's time."""
         return self._choices[0].seated_s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -13,6 +12,7 @@ from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.deadlines import Deadline
 from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
@@ -23,10 +23,11 @@ from penstock.jobs.job import JobBounds
 from penstock.jobs.jobs import Jobs
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log
+from penstock.limits import Limits, Use
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import ANYBODY, Caller, GenerateRequest
+from penstock.requests import ANYBODY, Caller, GenerateRequest, Limit
 from penstock.served import Served
 
 DEFAULT_ALIAS = "default"
@@ -39,15 +40,6 @@ PROBE_S = 5.0
 
 TERMINAL_S = 0.5
 """How long the last events of a drain may take to be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may ask for: answers (n), bytes of a body, and time to send it in."""
-
-    max_choices: int
-    max_body_bytes: int
-    body_deadline_s: float = 60.0
 
 
 class Service:
@@ -74,8 +66,12 @@ class Service:
         self.metrics = Metrics()
         self.trace: Trace = untraced
         self.draining = False
+        self.anonymous = True
+        """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics)
         self._log_prompts = log_prompts
+        self._queued = Deadline(limits.queue_deadline_s, "no slot was free in time; try again")
+        self._total = Deadline(limits.total_deadline_s, "the request took longer than it may")
         self._thread = thread
         self._live: dict[Live, None] = {}
         self._idle = trio.Event()
@@ -95,6 +91,8 @@ class Service:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.jobs.run)
+                nursery.start_soon(self._queued.run)
+                nursery.start_soon(self._total.run)
                 for served in self.models.values():
                     nursery.start_soon(served.decoder.run)
         finally:
@@ -112,7 +110,7 @@ class Service:
         live = live or Live()
         live.flow.observe_gap = self.metrics.itl_s.observe
         async with self.admit(request, live) as source:
-            with self.accounted(live, source):
+            with self.accounted(live, source), self._total.of(live):
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
         return live
 
@@ -128,24 +126,32 @@ class Service:
     async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
         """A generation that has a place and is ready to be called. Raises `PenstockError`."""
         caller = request.caller
+        if not (self.anonymous or caller.account):
+            raise RuntimeError("a route has not said on whose account it generates")
         served = self.resolve(request.model, caller)
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):
             prompt = await served.prepare(request)
             shown = served.speech.shown(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
-            async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
+            async with self._allowance(caller) as allowance:
                 await allowance.begin(len(prompt.token_ids))
-                spend = allowance.spend if caller.limits else None
+                spend = allowance.spend if allowance.counts else None
                 asked = self._told_of(request, served, live)
                 yield Generation(served.decoder, prompt, new_text, place.arrived, spend, asked)
+
+    def _allowance(self, caller: Caller) -> Allowance:
+        shared = self.limits.tokens_per_minute
+        limits = (Limit("tokens_per_minute", shared),) if shared else ()
+        return Allowance(self.ledger, caller.account, caller.limits, limits)
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
         """Count a generation when it starts and, by `live.terminal`, when it ends."""
         self.metrics.started.inc()
         try:
-            yield
+            with self._queued.of(live, spares=lambda: not source.waits):
+                yield
         finally:
             account(self.metrics, self.trace, live, source)
 
@@ -188,6 +194,12 @@ class Service:
             for name, served in self.models.items()
             if not caller.models or name in caller.models
         }
+
+    async def usage(self, caller: Caller) -> Use:
+        """What `caller` has used of its limits."""
+        used = {each: await self.ledger.used(caller.account, each) for each in caller.limits}
+        models = self.models.values()
+        return Use(used, sum(served.admission.held_by(caller.account) for served in models))
 
     def check(self, request: GenerateRequest) -> None:
         """Whether this server takes such requests at all. Raises `PenstockError`."""

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from penstock.access_settings import AccessSettings
+
 ENV_PREFIX = "PENSTOCK_"
 
 
@@ -20,7 +22,7 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names it and its source."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(AccessSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `penstock serve` runs with."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -72,10 +74,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_streams: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Open streams, with a slot or without.")
     ] = 1024
-    max_streams_per_client: Annotated[
-        int,
-        Meta(ge=0, le=1_000_000, description="Open streams of one client; 0 sets no limit."),
-    ] = 0
     park_grace_s: Annotated[
         float,
         Meta(ge=0, description="Seconds a stream may be parked before others can take its slot."),
@@ -198,7 +196,7 @@ def describe(default: object) -> str:
     """A default as help and documentation tell it."""
     if default == () or default is False:
         return "off" if default is False else "embedded"
-    return str(default)
+    return "on" if default is True else str(default)
 
 
 def read_environ(environ: Mapping[str, str]) -> dict[str, Any]:

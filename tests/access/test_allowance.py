@@ -65,7 +65,7 @@ async def test_two_that_share_a_quota_spend_it_exactly(
             await other.spend()
             spent += 2
         for allowance in (one, other):
-            while allowance._left:
+            while allowance._leases[0].left:
                 await allowance.spend()
                 spent += 1
             await refused(allowance.spend)

@@ -108,7 +108,9 @@ def test_help_shows_every_setting_with_its_default(invoke: Invoke) -> None:
     for name, default in msgspec.structs.asdict(Settings()).items():
         flag = f"--{name.replace('_', '-')}"
         _, _, rest = text.replace(f"{flag} / --no-{flag[2:]} ", f"{flag} ").partition(f"{flag} ")
-        told = {"model": "embedded", "warmup": "off", "log_prompts": "off"}.get(name, default)
+        told = {"model": "embedded", False: "off", True: "on"}.get(
+            default if isinstance(default, bool) else name, default
+        )
         assert rest.partition(" --")[0].count(f"[default: {told}]") == 1, name
     assert "--config" in text
 

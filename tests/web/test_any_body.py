@@ -144,4 +144,4 @@ async def test_any_body_gets_a_short_answer_that_is_no_fault_of_ours(
         await trio.testing.wait_all_tasks_blocked()
     assert accepted, "no body was good, which shows nothing"
     assert app.service.default.admission.taken == 0
-    assert b'reason="failed"' not in app.service.metrics.render()
+    assert b'reason="failed"} 0.0' in app.service.metrics.render()

@@ -14,6 +14,7 @@ import click
 import trio
 
 from penstock import logs
+from penstock.access.keys import KeyFileError
 from penstock.build import build_service
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
@@ -23,9 +24,10 @@ from penstock.service import Service
 from penstock.settings import Settings
 from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
+from penstock.web.door import make_door
 from penstock.web.edge import split
 from penstock.web.forwarded import ForwardedError, parse_networks
-from penstock.web.listeners import BindError, bind_all, listen
+from penstock.web.listeners import BindError, bind_all, bind_metrics, check_reach, listen
 from penstock.web.server import serve as serve_app
 from penstock.web.tls import TlsError, load_tls
 
@@ -41,18 +43,29 @@ def serve(config: Path | None, **given: object) -> None:
             parse_networks(split(settings.forwarded_allow_ips))
             trace = load_trace(os.environ)
             tls = load_tls(settings)
-            listeners = bind_all(settings)
-            for listener in listeners:
+            door = make_door(settings)
+            listeners, metrics = bind_all(settings), bind_metrics(settings)
+            for listener in [*listeners, *metrics]:
                 stack.enter_context(listener)
+            if warning := check_reach(settings, listeners):
+                click.echo(warning, err=True)
             if settings.uds:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
             service = build_service(settings, partial(click.echo, err=True))
             service.trace = trace
-            listen(listeners)
-        except (ModelError, BindError, TlsError, ForwardedError, TracingError) as error:
+            listen([*listeners, *metrics])
+        except (
+            ModelError,
+            BindError,
+            TlsError,
+            ForwardedError,
+            KeyFileError,
+            TracingError,
+        ) as error:
             raise click.ClickException(str(error)) from None
         try:
-            trio.run(_run, App(service), settings, listeners, tls)
+            app = App(service, door, shows_metrics=not metrics)
+            trio.run(_run, app, settings, listeners, metrics, tls)
         except BaseExceptionGroup as group:
             reraise_single(group)
 
@@ -61,23 +74,27 @@ async def _run(
     app: App,
     settings: Settings,
     listeners: list[socket.socket],
+    metrics: list[socket.socket],
     tls: ssl.SSLContext | None,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve_app, app, settings, listeners, tls=tls))
-        for line in banner(app.service, _url(listeners[0], "https" if tls else "http")):
+        serving = partial(serve_app, app, settings, listeners, metrics=metrics, tls=tls)
+        await nursery.start(serving)
+        url = _url(listeners[0], "https" if tls else "http")
+        for line in banner(app.service, url, asks_for_keys=bool(settings.keys)):
             click.echo(line, file=sys.stderr)
 
 
-def banner(service: Service, url: str) -> list[str]:
+def banner(service: Service, url: str, *, asks_for_keys: bool = False) -> list[str]:
     """What a newcomer needs first."""
     question = (
         '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
     )
+    key = "-H 'Authorization: Bearer KEY' " if asks_for_keys else ""
     return [
         *(f"penstock serves {_described(served)} on {url}" for served in service.models.values()),
         "try it:",
-        f"  curl -N {_curl(url)}/v1/chat/completions -d '{question}'",
+        f"  curl -N {_curl(url)}/v1/chat/completions {key}-d '{question}'",
     ]
 
 

@@ -94,7 +94,14 @@ class Jobs:
     def attended(self, request: GenerateRequest, model: str) -> Order:
         """For a generation whose reader may be lost for a while, and not for longer."""
         window_s = self.bounds.resume_window_s
-        return Order(request=request, model=model, keep_s=window_s, unread_s=window_s, listed=False)
+        return Order(
+            request=request,
+            model=model,
+            keep_s=window_s,
+            unread_s=window_s,
+            listed=False,
+            owner=request.caller.scope,
+        )
 
     async def find(self, owner: str, job_id: str) -> Log:
         """The log of a job of `owner`. Raises `PenstockError`."""

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
-
+from penstock import origin
 from penstock.pipeline import Encoder, Sink
 from penstock.protocols import anthropic
 from penstock.protocols.anthropic_answer import Head, StreamEncoder, WholeEncoder
 from penstock.protocols.sse import dump
 from penstock.service import Service
-from penstock.web.exchange import JSON, Exchange, while_connected
+from penstock.web.answer import answer, served_for
+from penstock.web.exchange import JSON, Exchange
 from penstock.web.stream import StreamSink, WholeSink
 
 
 async def messages(service: Service, exchange: Exchange) -> None:
     asked = anthropic.parse(await exchange.read_body(service.limits.max_body_bytes))
-    head = Head(exchange.number, service.resolve(asked.request.model).name)
+    head = Head(origin.current().number, served_for(service, exchange, asked.request.model).name)
     encoder: Encoder = WholeEncoder(head)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder, sink = StreamEncoder(head), StreamSink(exchange)
-    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
-    await while_connected(exchange, generate)
+    await answer(service, exchange, asked.request, encoder, sink)
 
 
 async def count_tokens(service: Service, exchange: Exchange) -> None:
     request = anthropic.parse_count(await exchange.read_body(service.limits.max_body_bytes))
-    tokens = await service.resolve(request.model).count(request)
+    tokens = await served_for(service, exchange, request.model).count(request)
     told = dump({"input_tokens": len(tokens)})
     await exchange.respond(200, JSON, told.encode("ascii"))

@@ -14,10 +14,12 @@ from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
 from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
+from penstock.web.door import Door
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.identity import identify
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
+from penstock.web.usage import add_usage
 
 ROUTES: Mapping[str, tuple[str, Handler]] = {
     "/v1/chat/completions": ("POST", openai.chat_completions),
@@ -55,35 +57,54 @@ def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
 class App:
     """One service as an ASGI 3 application. Runs on Trio."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, door: Door | None = None, *, shows_metrics: bool = True
+    ) -> None:
         self.service = service
+        self._door = door or Door()
+        service.anonymous = not self._door.is_locked
         self._requests = Requests()
-        self._ops = make_ops(service, self._requests)
+        self._ops = make_ops(service, self._requests, shows_metrics=shows_metrics)
         jobs.add_jobs(self._ops, service)
+        add_usage(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
         with origin.entered(identify(scope, self._requests)):
-            await self._serve(scope, receive, send)
+            try:
+                entered = self._door.enter(scope)
+            except PenstockError as error:
+                self.service.refused(error)
+                await self._turn_away(scope, receive, send, error)
+            else:
+                await self._route(entered, receive, send)
 
-    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _route(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif route := _find(scope):
             method, handler = route
-            exchange = Exchange(
-                scope,
-                receive,
-                send,
-                ERRORS.get(scope["path"], tell_error),
-                body_deadline_s=self.service.limits.body_deadline_s,
-            )
-            with self._requests.named(exchange.number, exchange.live):
+            exchange = self._exchange(scope, receive, send)
+            with self._requests.named(exchange):
                 await handle(self.service, exchange, method, handler)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
+
+    async def _turn_away(
+        self, scope: dict[str, Any], receive: Receive, send: Send, error: PenstockError
+    ) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await ws.deny(send, error)
+        else:
+            await self._exchange(scope, receive, send).respond_error(error)
+
+    def _exchange(self, scope: dict[str, Any], receive: Receive, send: Send) -> Exchange:
+        told = ERRORS.get(scope["path"], tell_error)
+        deadline_s = self.service.limits.body_deadline_s
+        return Exchange(scope, receive, send, told, body_deadline_s=deadline_s)
 
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["path"] == SOCKET_PATH:

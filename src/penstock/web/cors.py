@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from penstock.web.exchange import Receive, Send
 
 ALLOWED_HEADERS = (
-    b"authorization, content-type, last-event-id, idempotency-key, traceparent, tracestate, "
-    b"x-penstock-timings, x-request-id"
+    b"authorization, x-api-key, content-type, last-event-id, idempotency-key, traceparent, "
+    b"tracestate, x-penstock-timings, x-request-id"
 )
 EXPOSED_HEADERS = b"x-request-id, retry-after"
 METHODS = b"GET, POST, OPTIONS"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import trio
@@ -17,7 +17,9 @@ from penstock import origin
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
 from penstock.live import Live
 from penstock.protocols import openai
+from penstock.requests import Caller
 from penstock.service import Service
+from penstock.web.door import caller_of
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ class Exchange:
         self._send = send
         self._body_deadline_s = body_deadline_s
         self._tell_error = tell_error
+
+    @property
+    def caller(self) -> Caller:
+        return caller_of(self.scope)
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
@@ -107,13 +113,18 @@ class Exchange:
 
     async def respond_error(self, error: PenstockError, *, headers: Headers = ()) -> None:
         """The error as a status and a JSON body."""
-        told = [*JSON, *headers]
-        if error.retry_after_s is not None:
-            told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
-        if error.kind.status == 429 and not error.kind.retryable:
-            told.append((b"x-should-retry", b"false"))  # openai-python repeats every other 429
         status, body = self._tell_error(error)
-        await self.respond(status, told, body.encode("ascii"))
+        await self.respond(status, [*JSON, *headers, *error_headers(error)], body.encode("ascii"))
+
+
+def error_headers(error: PenstockError) -> Iterator[tuple[bytes, bytes]]:
+    """What goes beside the body of an error, in every dialect."""
+    if error.retry_after_s is not None:
+        yield b"retry-after", str(error.retry_after_s).encode("ascii")
+    if error.kind.status == 429 and not error.kind.retryable:
+        yield b"x-should-retry", b"false"  # openai-python repeats every other 429
+    if error.kind.status == 401:
+        yield b"www-authenticate", b"Bearer"
 
 
 Handler: TypeAlias = Callable[[Service, Exchange], Awaitable[None]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from time import time
 
 from penstock import origin
@@ -16,7 +15,8 @@ from penstock.requests import GenerateRequest
 from penstock.served import Served
 from penstock.service import Service
 from penstock.web import tabby
-from penstock.web.exchange import Exchange, while_connected
+from penstock.web.answer import answer, served_for
+from penstock.web.exchange import Exchange
 from penstock.web.stream import StreamSink, WholeSink
 
 
@@ -36,10 +36,9 @@ async def completions(service: Service, exchange: Exchange) -> None:
 
 
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
-    served = service.resolve(asked.request.model)
+    served = served_for(service, exchange, asked.request.model)
     service.check(asked.request)
     head = Head(shape, origin.current().number, served.name, int(time()), exchange.wants_timings)
-    origin.name_generation(head.name)
     logprobs = _logprobs(served, asked.request, shape)
     parsers = served.speech.parsers(asked.request) if shape == "chat" else []
     n = asked.request.n
@@ -55,8 +54,7 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
             parsers=parsers,
         )
         sink = StreamSink(exchange)
-    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
-    await while_connected(exchange, generate)
+    await answer(service, exchange, asked.request, encoder, sink, name=head.name)
 
 
 def _logprobs(served: Served, request: GenerateRequest, shape: Shape) -> list[Logprobs]:

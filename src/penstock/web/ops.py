@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import (
     HTTPException,
@@ -29,6 +29,8 @@ from penstock.protocols.sse import dump
 from penstock.service import DEFAULT_ALIAS, Service
 from penstock.web import tabby, tgi
 from penstock.web.docs import add_docs
+from penstock.web.door import caller_of, require_admin
+from penstock.web.exchange import error_headers
 from penstock.web.requests import Requests
 
 log = structlog.get_logger()
@@ -37,7 +39,7 @@ PROBES = frozenset({"/health", "/ready", "/metrics"})
 """Asked every few seconds by machines: lines about them would bury the others."""
 
 
-def make_ops(service: Service, requests: Requests) -> QuartTrio:
+def make_ops(service: Service, requests: Requests, *, shows_metrics: bool) -> QuartTrio:
     """The Quart application for everything outside the pipeline."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
@@ -45,6 +47,8 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = service.limits.max_body_bytes
     _add_models(app, service)
     _add_health(app, service)
+    if shows_metrics:
+        _add_metrics(app, service)
     _add_cancel(app, requests)
     _add_info(app, service)
     add_docs(app)
@@ -56,16 +60,18 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
 def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        listed = [render_model(served.name, served.created) for served in service.models.values()]
+        allowed = service.allowed(caller_of(request.scope)).values()
+        listed = [render_model(served.name, served.created) for served in allowed]
         return _json({"object": "list", "data": listed})
 
     @app.get("/v1/models/<path:model>")
     async def model(model: str) -> Response:
-        if model != DEFAULT_ALIAS and model not in service.models:
+        caller = caller_of(request.scope)
+        if model != DEFAULT_ALIAS and model not in service.allowed(caller):
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )
-        served = service.resolve(model)
+        served = service.resolve(model, caller)
         return _json(render_model(served.name, served.created))
 
 
@@ -81,8 +87,11 @@ def _add_health(app: QuartTrio, service: Service) -> None:
             return _json({"status": "ready"})
         return _json({"error": "unhealthy", "error_type": "healthcheck", "reason": why}, 503)
 
+
+def _add_metrics(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
+        require_admin(caller_of(request.scope))
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
 
 
@@ -111,7 +120,8 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 def _add_cancel(app: QuartTrio, requests: Requests) -> None:
     @app.post("/v1/requests/<request_id>/cancel")
     async def cancel_request(request_id: str) -> Response:
-        return _json({"request_id": request_id, "status": requests.cancel(request_id)})
+        status = requests.cancel(request_id, caller_of(request.scope))
+        return _json({"request_id": request_id, "status": status})
 
 
 def _add_info(app: QuartTrio, service: Service) -> None:
@@ -119,11 +129,11 @@ def _add_info(app: QuartTrio, service: Service) -> None:
 
     @app.get("/info")
     async def tgi_info() -> Response:
-        return _json(tgi.info(service))
+        return _json(tgi.info(service, caller_of(request.scope)))
 
     @app.route("/v1/health", methods=["GET", "POST"])
     async def tabby_health() -> Response:
-        return _json(tabby.health(service))
+        return _json(tabby.health(service, caller_of(request.scope)))
 
     @app.get("/v1beta/server_setting")
     async def tabby_settings() -> Response:
@@ -144,8 +154,8 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _render(error: PenstockError) -> Response:
     response = Response(dump_error(error), error.kind.status, content_type="application/json")
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    for name, value in error_headers(error):
+        response.headers[name.decode("ascii")] = value.decode("ascii")
     return response
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import partial
 
+from penstock import origin
 from penstock.protocols import tabby
+from penstock.requests import Caller
 from penstock.service import Service
-from penstock.web.exchange import Exchange, while_connected
+from penstock.web.answer import answer, served_for
+from penstock.web.exchange import Exchange
 from penstock.web.stream import WholeSink
 
 
 async def complete(service: Service, exchange: Exchange, body: bytes) -> None:
-    fills_gaps = service.default.tokenizer.fim is not None
+    fills_gaps = served_for(service, exchange, None).tokenizer.fim is not None
     request = tabby.parse(body, fills_gaps=fills_gaps)
-    encoder = tabby.Encoder(exchange.number)
+    encoder = tabby.Encoder(origin.current().number)
     sink = WholeSink(exchange)
-    generate = partial(service.generate, request, encoder, sink, exchange.live)
-    await while_connected(exchange, generate)
+    await answer(service, exchange, request, encoder, sink)
 
 
 async def take_events(service: Service, exchange: Exchange) -> None:
@@ -27,8 +28,8 @@ async def take_events(service: Service, exchange: Exchange) -> None:
     await exchange.respond(200, (), b"")
 
 
-def health(service: Service) -> dict[str, object]:
-    served = service.default
+def health(service: Service, caller: Caller) -> dict[str, object]:
+    served = service.resolve(None, caller)
     return tabby.render_health(
         served.name,
         device=served.decoder.engine.model.device,

@@ -11,8 +11,10 @@ from penstock.pipeline import Encoder, Sink
 from penstock.protocols import tgi
 from penstock.protocols.tgi_answer import StreamEncoder, WholeEncoder, render_info
 from penstock.protocols.timings import tgi_headers
+from penstock.requests import Caller
 from penstock.service import Service
-from penstock.web.exchange import Exchange, Headers, while_connected
+from penstock.web.answer import answer, served_for
+from penstock.web.exchange import Exchange, Headers
 from penstock.web.stream import StreamSink, WholeSink
 
 
@@ -31,9 +33,9 @@ async def generate_stream(service: Service, exchange: Exchange) -> None:
     await _answer(service, exchange, tgi.parse(body, stream=True))
 
 
-def info(service: Service) -> dict[str, object]:
+def info(service: Service, caller: Caller) -> dict[str, object]:
     """What clients ask of a server before they use it."""
-    served = service.default
+    served = service.resolve(None, caller)
     places = served.admission.places
     return render_info(served.name, places=places, max_len=served.max_len, version=__version__)
 
@@ -56,10 +58,9 @@ async def _read(service: Service, exchange: Exchange) -> bytes:
 async def _answer(
     service: Service, exchange: Exchange, asked: tgi.Asked, *, listed: bool = False
 ) -> None:
-    is_special = Spelling(service.default.tokenizer.vocabulary).is_special
+    is_special = Spelling(served_for(service, exchange, None).tokenizer.vocabulary).is_special
     encoder: Encoder = WholeEncoder(asked, is_special, listed=listed)
     sink: Sink = WholeSink(exchange, partial(_timings, service, asked))
     if asked.stream:
         encoder, sink = StreamEncoder(asked, is_special), StreamSink(exchange)
-    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
-    await while_connected(exchange, generate)
+    await answer(service, exchange, asked.request, encoder, sink)

@@ -6,13 +6,14 @@ from penstock.engine.vocabulary import Spelling
 from penstock.protocols.sse import dump
 from penstock.protocols.tokens import parse_detokenize, parse_tokenize, render_tokens
 from penstock.service import Service
+from penstock.web.answer import served_for
 from penstock.web.exchange import JSON, Exchange
 
 
 async def tokenize(service: Service, exchange: Exchange) -> None:
     body = await exchange.read_body(service.limits.max_body_bytes)
     request, named = parse_tokenize(body)
-    served = service.resolve(request.model)
+    served = served_for(service, exchange, request.model)
     tokens = await served.count(request)
     spell = Spelling(served.tokenizer.vocabulary) if named else None
     names = [spell(token_id)[0] for token_id in tokens] if spell else None
@@ -23,5 +24,5 @@ async def tokenize(service: Service, exchange: Exchange) -> None:
 async def detokenize(service: Service, exchange: Exchange) -> None:
     body = await exchange.read_body(service.limits.max_body_bytes)
     model, tokens = parse_detokenize(body)
-    text = await service.resolve(model).spell(tokens)
+    text = await served_for(service, exchange, model).spell(tokens)
     await exchange.respond(200, JSON, dump({"prompt": text}).encode("ascii"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, TypeAlias
@@ -17,15 +18,15 @@ import trio
 from penstock import origin
 from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
-from penstock.jobs.job import ANYONE
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
-from penstock.requests import GenerateRequest
+from penstock.requests import ANYBODY, Caller, GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
-from penstock.web.exchange import JSON, Receive, Send
+from penstock.web.door import caller_of
+from penstock.web.exchange import JSON, Receive, Send, error_headers
 from penstock.web.socket_sink import SocketSink, send_text
 
 FIRST_MESSAGE_S = 30.0
@@ -40,8 +41,11 @@ Find: TypeAlias = Callable[[], Awaitable[tuple[Log, int]]]
 class Socket:
     """One accepted socket."""
 
-    def __init__(self, service: Service, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, service: Service, receive: Receive, send: Send, caller: Caller = ANYBODY
+    ) -> None:
         self._service = service
+        self._caller = caller
         self._receive = receive
         self._send = send
         self._reading = trio.CancelScope()
@@ -95,12 +99,10 @@ class Socket:
                 self._cancel()
                 self.close(protocol.BUSY)
             case protocol.Start(resumable=True):
-                request = message.request()
-                model = self._service.resolve(request.model).name
+                request, model = self._asked(message)
                 self._read_job(partial(self._submit, request, model), message.credits, spawn)
             case protocol.Start():
-                request = message.request()
-                model = self._service.resolve(request.model).name
+                request, model = self._asked(message)
                 live, self._credits = Live(), Credits(message.credits)
                 self._cancel = partial(live.stop, _cancelled())
                 spawn(self._generate, request, model, live, self._credits)
@@ -113,6 +115,10 @@ class Socket:
             case protocol.Cancel() if self._cancel is not None:
                 self._cancel()
 
+    def _asked(self, message: protocol.Start) -> tuple[GenerateRequest, str]:
+        request = replace(message.request(), caller=self._caller)
+        return request, self._service.resolve(request.model, self._caller).name
+
     def _read_job(self, find: Find, count: int | None, spawn: Callable[..., None]) -> None:
         wanted = trio.Event()
         self._cancel, self._credits = wanted.set, Credits(count)
@@ -124,7 +130,7 @@ class Socket:
 
     async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
         """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
-        log = await self._service.jobs.find(ANYONE, message.job_id)
+        log = await self._service.jobs.find(self._caller.scope, message.job_id)
         state = await log.state()
         return log, min(message.after, state.last_id - (state.terminal is not None))
 
@@ -215,7 +221,7 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
             "headers": [_request_id()],
         }
     )
-    socket = Socket(service, receive, send)
+    socket = Socket(service, receive, send, caller_of(scope))
     service.closers.add(socket.close)
     try:
         await socket.run()
@@ -226,7 +232,8 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
 async def deny(send: Send, error: PenstockError) -> None:
     """Refuse a handshake with a status and a JSON body."""
     body = dump_error(error).encode("ascii")
-    headers = [*JSON, (b"content-length", str(len(body)).encode("ascii")), _request_id()]
+    length = (b"content-length", str(len(body)).encode("ascii"))
+    headers = [*JSON, *error_headers(error), length, _request_id()]
     status = error.kind.status
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
