@@ -64,6 +64,11 @@ soak *options:
 gaps *options:
     {{ python }} bench/gaps.py {{ options }}
 
+# What metrics, keys, quotas, log lines and traces cost
+[group('measure')]
+overhead *options:
+    {{ python }} bench/overhead.py {{ options }}
+
 # Beside other engines, each in an environment of its own: docs/engine-benchmarks.md
 [group('measure')]
 engines *options:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -153,6 +155,19 @@ def test_lines_below_the_level_are_not_written_wherever_they_come_from(
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.count("\n") == 2 * told
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "no space"), ValueError()])
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_a_line_that_cannot_be_written_disturbs_nobody(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, level: str
+) -> None:
+    class Broken(StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    getattr(configure("json"), level)("ended")
 
 
 def test_an_embedded_server_leaves_its_lines_to_the_standard_library(

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import structlog
@@ -19,6 +20,16 @@ from penstock import origin
 
 LogFormat: TypeAlias = Literal["pretty", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+class Lines(structlog.WriteLogger):
+    """Writes lines while that is possible: a generation must not fail with a pipe or a disk."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = msg
 
 
 def to_stderr(log_format: LogFormat, level: LogLevel) -> None:
@@ -33,7 +44,7 @@ def to_stderr(log_format: LogFormat, level: LogLevel) -> None:
     structlog.configure(
         processors=[*common, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
