@@ -20,6 +20,7 @@ class Origin:
     number: str = ""
     request_id: str = ""
     generation_id: str = ""
+    account: str = ""
     route: str = ""
     user_agent: str = ""
     traceparent: str = ""
@@ -30,6 +31,7 @@ class Origin:
         fields = {
             "request_id": self.request_id,
             "generation_id": self.generation_id,
+            "account": self.account,
             "route": self.route,
             "user_agent": self.user_agent,
         }
@@ -50,6 +52,11 @@ def entered(origin: Origin) -> Iterator[None]:
         yield
     finally:
         _origin.reset(token)
+
+
+def name_account(account: str) -> None:
+    """What this task serves is for that account."""
+    _origin.set(replace(_origin.get(), account=account))
 
 
 def name_generation(generation_id: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from penstock.access.keys import write_keys
 from penstock.engine.model import Model
@@ -216,6 +217,18 @@ async def test_a_socket_has_its_key_in_a_header_or_beside_its_protocol(app: App)
     assert (told["type"], told["subprotocol"]) == ("websocket.accept", None)
     start, _ = await shake_hands(app, protocols=(offered(ANN),))
     assert start["status"] == 400
+
+
+async def test_a_refusal_is_logged_with_who_was_refused(app: App) -> None:
+    body = b'{"prompt": ""}'
+    with capture_logs() as lines:
+        for headers in ((bearer(ANN),), ()):
+            await fetch(MemoryClient(app, "POST", "/v1/completions", body=body, headers=headers))
+    assert [(line["code"], line.get("account")) for line in lines] == [
+        ("invalid_value", "ann"),
+        ("invalid_api_key", None),
+    ]
+    assert ANN not in str(lines)
 
 
 # What a key is for

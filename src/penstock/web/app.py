@@ -14,7 +14,7 @@ from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
 from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
-from penstock.web.door import Door
+from penstock.web.door import Door, caller_of
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.identity import identify
 from penstock.web.ops import make_ops
@@ -79,6 +79,7 @@ class App:
                 self.service.refused(error)
                 await self._turn_away(scope, receive, send, error)
             else:
+                origin.name_account(caller_of(entered).account)
                 await self._route(entered, receive, send)
 
     async def _route(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
