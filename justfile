@@ -11,10 +11,15 @@ default:
 serve *options:
     {{ python }} -m penstock serve {{ options }}
 
-# All tests, under five minutes
+# All tests but the heavy ones, under five minutes
 [group('check')]
 test *options: _tools
-    {{ python }} -m pytest {{ options }}
+    {{ python }} -m pytest -m "not heavy" {{ options }}
+
+# The heavy ones: hundreds of schedules, cuts, schemas, planted bugs
+[group('check')]
+heavy *options: _tools
+    {{ python }} -m pytest -m heavy {{ options }}
 
 # Tests without server processes: seconds
 [group('check')]

@@ -146,7 +146,7 @@ class Crowd:
             peer.leave()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_ten_thousand_requests_leave_every_gauge_as_it_was(
     tokenizer: Tokenizer, autojump_clock: MockClock
 ) -> None:

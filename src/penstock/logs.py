@@ -32,6 +32,13 @@ class Lines(structlog.WriteLogger):
     debug = info = warning = error = msg
 
 
+_TO_LOGGING: list[Processor] = [
+    structlog.stdlib.filter_by_level,
+    structlog.stdlib.render_to_log_kwargs,
+]
+"""One list for good, since loggers keep the one that was there when they were first used."""
+
+
 def to_stderr(log_format: LogFormat, level: LogLevel) -> None:
     """Send all lines from `level` on to standard error."""
     common: list[Processor] = [
@@ -55,7 +62,7 @@ def to_stderr(log_format: LogFormat, level: LogLevel) -> None:
 def to_logging() -> None:
     """Send lines about requests to the standard library's loggers: for who embeds the server."""
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        processors=_TO_LOGGING,
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

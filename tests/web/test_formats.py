@@ -84,7 +84,7 @@ async def in_parallel(count: int, work: Callable[[int], Any]) -> None:
             nursery.start_soon(limited, index)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_answers_satisfy_their_schemas(app: App) -> None:
     """At least 95 in a hundred end by themselves, and every one of those is valid."""
     given = schemas()
