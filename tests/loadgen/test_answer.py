@@ -72,7 +72,8 @@ def test_pieces_have_the_time_at_which_they_were_read() -> None:
     [
         ([answer(2)], "done", ""),
         ([HEAD, chunked(finish().removesuffix(DONE)), LAST], "done", ""),
-        ([HEAD, chunked(event("a")), LAST], "cut", ""),
+        ([HEAD, chunked(event("a")), LAST], "cut", "without a finish_reason"),
+        ([HEAD, chunked(event("a") + DONE), LAST], "cut", "without a finish_reason"),
         ([HEAD, chunked(event("a")), b""], "cut", ""),
         ([b""], "cut", ""),
         ([HEAD, b"zz\r\n"], "protocol", "illegal chunk header"),

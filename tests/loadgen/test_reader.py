@@ -69,7 +69,7 @@ async def test_small_buffers_are_for_those_that_do_not_keep_up() -> None:
         server = MemoryServer(nursery, paced(1, first_s=0, gap_s=0))
         told: list[Outcome] = []
         for kind in ("reader", "slow", "stopped", "leaving"):
-            await server.readers(Habits(hold_s=0)).read(make_ask(kind), 0, told.append)  # type: ignore[arg-type]
+            await server.readers(Habits(hold_s=0)).read(make_ask(kind), 0, told.append)
         assert server.smalls == [False, True, True, False]
         nursery.cancel_scope.cancel()
 

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from penstock import __version__
+from penstock.cli.kinds import Extra, LengthsType, Number
 from penstock.cli.progress import Progress
 from penstock.errors import reraise_single
 from penstock.loadgen import html, text
@@ -23,7 +24,7 @@ from penstock.loadgen.dialect import Dialect
 from penstock.loadgen.fetch import FetchError
 from penstock.loadgen.figures import Slo
 from penstock.loadgen.isolation import Trial, neighbours_of
-from penstock.loadgen.lengths import FORMS, Lengths, LengthsError, parse_lengths
+from penstock.loadgen.lengths import FORMS
 from penstock.loadgen.plan import Mix, Shape
 from penstock.loadgen.reader import Habits
 from penstock.loadgen.result import Result
@@ -34,41 +35,17 @@ from penstock.loadgen.wire import Target, TargetError, connector, parse_url
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Lengths(click.ParamType[Lengths]):
-    name = "lengths"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Lengths:
-        try:
-            return parse_lengths(str(value))
-        except LengthsError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Extra(click.ParamType[dict[str, Any]]):
-    name = "json"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        try:
-            return msgspec.json.decode(str(value), type=dict[str, Any])
-        except msgspec.MsgspecError:
-            self.fail(f"{value!r} is not a JSON object", param, ctx)
-
-
-def _seconds(name: str, default: float, text: str) -> Callable[[F], F]:
-    kind = click.FloatRange(0)
+def _seconds(name: str, default: float, text: str, *, least: float = 0.0) -> Callable[[F], F]:
+    kind = Number(least)
     return click.option(name, type=kind, default=default, show_default=True, help=text)
 
 
 def _lengths(name: str, default: str, text: str) -> Callable[[F], F]:
-    return click.option(name, type=_Lengths(), default=default, show_default=True, help=text)
+    return click.option(name, type=LengthsType(), default=default, show_default=True, help=text)
 
 
 def _part(name: str, text: str) -> Callable[[F], F]:
-    return click.option(name, type=click.FloatRange(0, 1), default=0.0, help=text)
+    return click.option(name, type=Number(0, 1), default=0.0, help=text)
 
 
 @click.command()
@@ -81,7 +58,7 @@ def _part(name: str, text: str) -> Callable[[F], F]:
     show_default=True,
     help="What to measure; repeat it for several.",
 )
-@click.option("--rate", type=click.FloatRange(0.001), help="Requests a second, Poisson.")
+@click.option("--rate", type=Number(0.001), help="Requests a second, Poisson.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 10_000),
@@ -89,7 +66,7 @@ def _part(name: str, text: str) -> Callable[[F], F]:
     show_default=True,
     help="Streams at once, where no --rate is given; readers, for isolation.",
 )
-@_seconds("--duration-s", 30, "Seconds that are measured.")
+@_seconds("--duration-s", 30, "Seconds that are measured.", least=0.1)
 @_seconds("--warmup-s", 2, "Seconds before them that count for nothing.")
 @_seconds("--drain-s", 30, "Seconds that the last requests may take to end.")
 @_lengths("--prompt", "32", f"Words of prompts: {FORMS}.")
@@ -97,7 +74,7 @@ def _part(name: str, text: str) -> Callable[[F], F]:
 @_part("--slow", "Part of the readers that read --slow-bytes-s.")
 @_part("--stopped", "Part that stops reading after its first token.")
 @_part("--leaving", "Part that leaves in the middle.")
-@_seconds("--slow-bytes-s", 1000, "Bytes a second of a slow reader.")
+@_seconds("--slow-bytes-s", 1000, "Bytes a second of a slow reader.", least=1)
 @_seconds("--hold-s", 10, "Seconds that a stopped one holds on, then leaves.")
 @click.option(
     "--stopped-tokens",
@@ -115,7 +92,7 @@ def _part(name: str, text: str) -> Callable[[F], F]:
     help="Neighbours of the readers, for isolation: all stopped, or as --slow … --leaving say.",
 )
 @click.option("--pairs", type=click.IntRange(1, 1000), default=3, show_default=True)
-@_seconds("--phase-s", 5, "Seconds of a phase, alone or among neighbours.")
+@_seconds("--phase-s", 5, "Seconds of a phase, alone or among neighbours.", least=0.1)
 @_seconds("--settle-s", 2, "Seconds before each phase that count for nothing.")
 @click.option(
     "--tries",
@@ -133,7 +110,7 @@ def _part(name: str, text: str) -> Callable[[F], F]:
 @click.option("--text", "shape", flag_value="text", help="Ask for text completions.")
 @click.option("--chat", "shape", flag_value="chat", default=True, help="For chat.  [default]")
 @click.option("--model", help="Model to ask for.  [default: the first one listed]")
-@click.option("--extra", type=_Extra(), default="{}", help="JSON fields for each request.")
+@click.option("--extra", type=Extra(), default="{}", help="JSON fields for each request.")
 @click.option("--api-key", envvar="OPENAI_API_KEY", help="Sent as a bearer token.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same load.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all of it.")
@@ -185,7 +162,7 @@ async def _run(url: str, target: Target, mix: Mix, given: dict[str, Any]) -> Res
         **_parts(mix, given),
     )
     with Progress() as progress:
-        return await Session(asked, connect, progress.show).run(url, _command())
+        return await Session(asked, connect, progress.show).run(url, command_line())
 
 
 def _parts(mix: Mix, given: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +188,7 @@ def _parts(mix: Mix, given: dict[str, Any]) -> dict[str, Any]:
     return {names[part]: parts[part] for part in given["measure"]}
 
 
-def _command() -> list[str]:
+def command_line() -> list[str]:
     """The command line, without what may be a secret."""
     words = list(sys.argv[1:])
     for index, word in enumerate(words):

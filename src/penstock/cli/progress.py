@@ -27,9 +27,9 @@ class Progress:
         now_s = trio.current_time()
         if part != self._part:
             self._part, self._begun_s = part, now_s
-        bar = _bar(now_s - self._begun_s, due_s - self._begun_s)
+        done = bar(now_s - self._begun_s, due_s - self._begun_s)
         endings = ", ".join(f"{count} {ending}" for ending, count in tally.endings.items())
-        told = f"{part} {bar} {tally.in_flight} open; {endings or 'none ended'}"
+        told = f"{part} {done} {tally.in_flight} open; {endings or 'none ended'}"
         sys.stderr.write(f"\r\x1b[K{told[:110]}")
         sys.stderr.flush()
 
@@ -46,7 +46,7 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
 
 
-def _bar(done_s: float, whole_s: float) -> str:
+def bar(done_s: float, whole_s: float) -> str:
     """How far it is; a run of unknown length shows how long it goes on."""
     if whole_s <= 0:
         return f"{done_s:.0f} s"

@@ -85,7 +85,7 @@ class Answer:
 
     def _take_event(self, payload: bytes, now_s: float) -> None:
         if payload == DONE:
-            self._end("done", "")
+            self._finish()
             return
         try:
             said = hear(payload)
@@ -109,7 +109,14 @@ class Answer:
             ending: Ending = "refused" if self._status in BUSY else "http"
             self._end(ending, f"{self._status} {told}")
         else:
-            self._end("done" if self._finished else "cut", "")
+            self._finish()
+
+    def _finish(self) -> None:
+        """Some servers say [DONE] to a reader whose answer they have given up."""
+        if self._finished:
+            self._end("done", "")
+        else:
+            self._end("cut", "ended without a finish_reason")
 
     def _end(self, ending: Ending, detail: str) -> None:
         self.ending, self.detail = ending, detail[:TOLD]

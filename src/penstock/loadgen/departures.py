@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -21,7 +22,9 @@ LEVEL = 0.1
 
 Cpu: TypeAlias = Callable[[], float]
 Look: TypeAlias = Callable[[], Awaitable[Seen]]
-Watch: TypeAlias = Callable[[], Awaitable[Followed]]
+MayRest: TypeAlias = Callable[[], bool]
+"""Whether the request has ended, or nobody reads it any more: before, no rest is believed."""
+Watch: TypeAlias = Callable[[MayRest], Awaitable[Followed]]
 
 
 class DepartureError(Exception):
@@ -38,29 +41,33 @@ class Departures:
 
     async def by_cpu(self, way: Way, tries: int, cpu: Cpu) -> Wake:
         """Watch the CPU time of the server's process."""
-        followed = [await self._try(way, lambda: self._watch_cpu(cpu)) for _ in range(tries)]
-        return wake(way, "cpu", followed)
+        watch = partial(self._watch_cpu, cpu)
+        return wake(way, "cpu", [await self._try(way, watch) for _ in range(tries)])
 
     async def by_metrics(self, way: Way, tries: int, look: Look) -> Wake:
         """Watch what the server says of itself."""
-        followed = [await self._try(way, lambda: self._watch_metrics(look)) for _ in range(tries)]
-        return wake(way, "metrics", followed)
+        watch = partial(self._watch_metrics, look)
+        return wake(way, "metrics", [await self._try(way, watch) for _ in range(tries)])
 
     async def _try(self, way: Way, watch: Watch) -> Followed:
         visit = Visit(self._readers, self._plan.next(way))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(visit.run)
             if way != "reader":
-                with trio.move_on_after(self._patience_s):
-                    await visit.turned.wait()
-                if visit.ending not in ("left", "held"):
-                    raise DepartureError(f"no stream to turn away from: {visit.detail}")
-            followed = await watch()
+                await self._turned(visit)
+            followed = await watch(lambda: visit.ending is not None)
             nursery.cancel_scope.cancel()
-        await watch()  # until it is at rest for the next one
+        await watch(lambda: True)  # until it is at rest for the next one
         return followed
 
-    async def _watch_cpu(self, cpu: Cpu) -> Followed:
+    async def _turned(self, visit: Visit) -> None:
+        with trio.move_on_after(self._patience_s):
+            await visit.turned.wait()
+        if visit.ending not in ("left", "held"):
+            told = f"{visit.ending}, {visit.detail}" if visit.ending else "nothing came in time"
+            raise DepartureError(f"no stream to turn away from: {told}")
+
+    async def _watch_cpu(self, cpu: Cpu, may_rest: MayRest) -> Followed:
         start_s, before = trio.current_time(), cpu()
         times, used = [0.0], [0.0]
         while times[-1] < self._patience_s:
@@ -68,11 +75,11 @@ class Departures:
             times.append(trio.current_time() - start_s)
             used.append(cpu() - before)
             last = quiet_from(times, used, level=LEVEL) or 0.0
-            if times[-1] - last > QUIET_S:
+            if times[-1] - last > QUIET_S and may_rest():
                 return last, used[-1]
         return None, used[-1]
 
-    async def _watch_metrics(self, look: Look) -> Followed:
+    async def _watch_metrics(self, look: Look, may_rest: MayRest) -> Followed:
         """At rest is a server that serves nobody, or that makes no more tokens: who has stopped
         reading may keep a slot."""
         start_s, before = trio.current_time(), await look()
@@ -81,7 +88,7 @@ class Departures:
             seen = await look()
             if seen.tokens > made:
                 made, last = seen.tokens, now_s
-            if seen.busy == 0 or now_s - last > QUIET_S:
+            if may_rest() and (seen.busy == 0 or now_s - last > QUIET_S):
                 return now_s if seen.busy == 0 else last, made - before.tokens
             await trio.sleep(BEAT_S)
         return None, made - before.tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from penstock.loadgen.figures import Figures
 from penstock.loadgen.isolation import Isolation
@@ -11,13 +12,18 @@ from penstock.loadgen.result import Result
 from penstock.loadgen.statistics import Summary
 from penstock.loadgen.wake import Wake
 
+WIDTH = 100
 HEAD = ("p50", "p90", "p95", "p99", "max", "n")
 REST = {"cpu": "CPU at rest", "metrics": "no more tokens"}
 
 
 def render(result: Result) -> str:
     """Everything but the single requests, in lines of at most 100 characters."""
-    return "\n".join(_lines(result)) + "\n"
+    return "".join(f"{piece}\n" for line in _lines(result) for piece in _folded(line))
+
+
+def _folded(line: str) -> list[str]:
+    return wrap(line, WIDTH, subsequent_indent="  ") if len(line) > WIDTH else [line]
 
 
 def _lines(result: Result) -> Iterator[str]:
@@ -32,7 +38,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield ""
     for complaint in result.complaints:
         told = f": {complaint.detail}" if complaint.detail else ""
-        yield f"{complaint.requests} x {complaint.ending}{told}"[:100]
+        yield f"{complaint.requests} x {complaint.ending}{told}"
     yield from result.notes
     yield from overhead(result.overhead)
 

@@ -1,0 +1,149 @@
+"""`penstock bench` against penstock and other servers, on the weights of one checkpoint.
+
+    python bench/servers.py --work DIR --checkpoint FOLDER --gguf FILE \\
+        --llama llama/bin/python --transformers hf/bin/python [NAME …]
+    python bench/servers.py --work DIR --report
+
+One server at a time, two threads each, greedy text completions, end of text ignored. `--llama` has
+`llama-cpp-python[server]`, `--transformers` has torch, transformers, fastapi and uvicorn; penstock
+exports the checkpoint itself. Results stay in DIR and are kept until they are measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PEERS = Path(__file__).parent / "peers"
+PORT = 8473
+THREADS = 2
+IGNORE_EOS = {"ignore_eos": True, "temperature": 0}
+NO_EOS = {"logit_bias": {"0": -100, "4": -100}, "temperature": 0}
+"""llama-cpp-python cannot ignore an end; its sampler never draws these two."""
+
+COMMON = ["--text", "--concurrency", "4", "--neighbours", "4"]
+MEASURES = {
+    "load": ["--measure", "load", "--duration-s", "20"],
+    "stopped": ["--measure", "isolation", "--hold-s", "60"],
+    "leaving": ["--measure", "isolation", "--leaving", "1"],
+    "departures": ["--measure", "departures", "--tries", "5"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    command: list[str]
+    extra: dict[str, Any]
+
+
+def servers(given: argparse.Namespace) -> dict[str, Server]:
+    model = given.work / "penstock"
+    llama = [
+        *(given.llama, "-m", "llama_cpp.server", "--model", str(given.gguf)),
+        *("--n_ctx", "1024", "--n_threads", str(THREADS), "--n_threads_batch", str(THREADS)),
+        *("--port", str(PORT), "--verbose", "false"),
+    ]
+    transformers = [
+        *(given.transformers, str(PEERS / "serve_transformers.py")),
+        *(str(given.checkpoint), str(PORT), str(THREADS)),
+    ]
+    penstock = [
+        *(sys.executable, "-m", "penstock", "serve", "--model", str(model)),
+        *("--port", str(PORT), "--threads", str(THREADS)),
+    ]
+    return {
+        "penstock": Server(penstock, IGNORE_EOS),
+        "llama-cpp-python": Server(llama, NO_EOS),
+        "llama-cpp-python, interrupt_requests off": Server(
+            [*llama, "--interrupt_requests", "false"], NO_EOS
+        ),
+        "transformers + FastAPI": Server(transformers, IGNORE_EOS),
+        "transformers + FastAPI, careful": Server([*transformers, "--careful"], IGNORE_EOS),
+    }
+
+
+@contextmanager
+def started(server: Server, log: Path) -> Iterator[int]:
+    """The server's process id, once it answers."""
+    with log.open("w") as out:
+        process = subprocess.Popen(server.command, stdout=out, stderr=out)
+        try:
+            wait(process)
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait(process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/v1/models", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the server does not start: see its log")
+
+
+def measure(name: str, server: Server, work: Path, chosen: list[str]) -> None:
+    slug = name.replace(", ", "_").replace(" ", "-")
+    for each in chosen:
+        with started(server, work / f"{slug}.{each}.log") as process:
+            command = [
+                *(sys.executable, "-m", "penstock", "bench", f"http://127.0.0.1:{PORT}"),
+                *(*COMMON, *MEASURES[each], "--process", str(process)),
+                *("--extra", json.dumps(server.extra)),
+                *("--json", str(work / f"{slug}.{each}.json")),
+                *("--html", str(work / f"{slug}.{each}.html")),
+            ]
+            print(f"# {name}: {each}", flush=True)
+            subprocess.run(command, check=True)
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    if not folder.exists():
+        command = [sys.executable, "-m", "penstock", "export", str(checkpoint), str(folder)]
+        subprocess.run(command, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--llama")
+    parser.add_argument("--transformers")
+    parser.add_argument("--measure", action="append", choices=list(MEASURES))
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("names", nargs="*")
+    given = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if given.report:
+        from servers_report import report
+
+        report(given.work)
+        return
+    given.work.mkdir(parents=True, exist_ok=True)
+    known = servers(given)
+    for name in given.names or known:
+        if name == "penstock":
+            export(given.checkpoint, given.work / "penstock")
+        measure(name, known[name], given.work, given.measure or list(MEASURES))
+
+
+if __name__ == "__main__":
+    main()
