@@ -1,12 +1,12 @@
 """`penstock bench` against penstock and other servers, on the weights of one checkpoint.
 
-    python bench/servers.py --work DIR --checkpoint FOLDER --gguf FILE \\
+    python bench/servers.py --work DIR --checkpoint FOLDER \\
         --llama llama/bin/python --transformers hf/bin/python [NAME …]
     python bench/servers.py --work DIR --report
 
 One server at a time, two threads each, greedy text completions, end of text ignored. `--llama` has
-`llama-cpp-python[server]`, `--transformers` has torch, transformers, fastapi and uvicorn; penstock
-exports the checkpoint itself. Results stay in DIR and are kept until they are measured again.
+`llama-cpp-python[server]` and gguf, `--transformers` has torch, transformers, fastapi and uvicorn; the
+checkpoint is converted for each. Results stay in DIR and are kept until they are measured again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ NO_EOS = {"logit_bias": {"0": -100, "4": -100}, "temperature": 0}
 """llama-cpp-python cannot ignore an end; its sampler never draws these two."""
 
 COMMON = ["--text", "--concurrency", "4", "--neighbours", "4"]
+PHASES = ["--pairs", "3", "--phase-s", "3", "--settle-s", "1"]
 MEASURES = {
-    "load": ["--measure", "load", "--duration-s", "20"],
-    "stopped": ["--measure", "isolation", "--hold-s", "60"],
-    "leaving": ["--measure", "isolation", "--leaving", "1"],
+    "load": ["--measure", "load", "--duration-s", "15"],
+    "stopped": ["--measure", "isolation", "--hold-s", "60", *PHASES],
+    "leaving": ["--measure", "isolation", "--leaving", "1", *PHASES],
     "departures": ["--measure", "departures", "--tries", "5"],
 }
 
@@ -50,7 +51,7 @@ class Server:
 def servers(given: argparse.Namespace) -> dict[str, Server]:
     model = given.work / "penstock"
     llama = [
-        *(given.llama, "-m", "llama_cpp.server", "--model", str(given.gguf)),
+        *(given.llama, "-m", "llama_cpp.server", "--model", str(given.work / "model.gguf")),
         *("--n_ctx", "1024", "--n_threads", str(THREADS), "--n_threads_batch", str(THREADS)),
         *("--port", str(PORT), "--verbose", "false"),
     ]
@@ -114,17 +115,21 @@ def measure(name: str, server: Server, work: Path, chosen: list[str]) -> None:
             subprocess.run(command, check=True)
 
 
-def export(checkpoint: Path, folder: Path) -> None:
+def convert(given: argparse.Namespace) -> None:
+    """The checkpoint as penstock and llama.cpp want it, in 8 bits each."""
+    folder, file = given.work / "penstock", given.work / "model.gguf"
     if not folder.exists():
-        command = [sys.executable, "-m", "penstock", "export", str(checkpoint), str(folder)]
+        command = [sys.executable, "-m", "penstock", "export", given.checkpoint, folder]
         subprocess.run(command, check=True)
+    if not file.exists() and given.llama:
+        script = PEERS / "write_gguf.py"
+        subprocess.run([given.llama, script, given.checkpoint, file, "Q8_0", "words"], check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--gguf", type=Path)
     parser.add_argument("--llama")
     parser.add_argument("--transformers")
     parser.add_argument("--measure", action="append", choices=list(MEASURES))
@@ -138,10 +143,9 @@ def main() -> None:
         report(given.work)
         return
     given.work.mkdir(parents=True, exist_ok=True)
+    convert(given)
     known = servers(given)
     for name in given.names or known:
-        if name == "penstock":
-            export(given.checkpoint, given.work / "penstock")
         measure(name, known[name], given.work, given.measure or list(MEASURES))
 
 
