@@ -5,8 +5,8 @@
     python bench/servers.py --work DIR --report
 
 One server at a time, two threads each, greedy text completions, end of text ignored. `--llama` has
-`llama-cpp-python[server]` and gguf, `--transformers` has torch, transformers, fastapi and uvicorn; the
-checkpoint is converted for each. Results stay in DIR and are kept until they are measured again.
+`llama-cpp-python[server]` and gguf, `--transformers` has torch, transformers, fastapi and uvicorn;
+the checkpoint is converted for each. Results stay in DIR until they are measured again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from servers_report import report
+
 PEERS = Path(__file__).parent / "peers"
 PORT = 8473
 THREADS = 2
@@ -32,6 +34,13 @@ IGNORE_EOS = {"ignore_eos": True, "temperature": 0}
 NO_EOS = {"logit_bias": {"0": -100, "4": -100}, "temperature": 0}
 """llama-cpp-python cannot ignore an end; its sampler never draws these two."""
 
+NAMES = (
+    "penstock",
+    "llama-cpp-python",
+    "llama-cpp-python, interrupt_requests off",
+    "transformers + FastAPI",
+    "transformers + FastAPI, careful",
+)
 COMMON = ["--text", "--concurrency", "4", "--neighbours", "4"]
 PHASES = ["--pairs", "3", "--phase-s", "3", "--settle-s", "1"]
 MEASURES = {
@@ -48,7 +57,8 @@ class Server:
     extra: dict[str, Any]
 
 
-def servers(given: argparse.Namespace) -> dict[str, Server]:
+def servers(given: argparse.Namespace) -> list[Server]:
+    """How each of `NAMES` is started."""
     model = given.work / "penstock"
     llama = [
         *(given.llama, "-m", "llama_cpp.server", "--model", str(given.work / "model.gguf")),
@@ -63,15 +73,13 @@ def servers(given: argparse.Namespace) -> dict[str, Server]:
         *(sys.executable, "-m", "penstock", "serve", "--model", str(model)),
         *("--port", str(PORT), "--threads", str(THREADS)),
     ]
-    return {
-        "penstock": Server(penstock, IGNORE_EOS),
-        "llama-cpp-python": Server(llama, NO_EOS),
-        "llama-cpp-python, interrupt_requests off": Server(
-            [*llama, "--interrupt_requests", "false"], NO_EOS
-        ),
-        "transformers + FastAPI": Server(transformers, IGNORE_EOS),
-        "transformers + FastAPI, careful": Server([*transformers, "--careful"], IGNORE_EOS),
-    }
+    return [
+        Server(penstock, IGNORE_EOS),
+        Server(llama, NO_EOS),
+        Server([*llama, "--interrupt_requests", "false"], NO_EOS),
+        Server(transformers, IGNORE_EOS),
+        Server([*transformers, "--careful"], IGNORE_EOS),
+    ]
 
 
 @contextmanager
@@ -100,8 +108,12 @@ def wait(process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the server does not start: see its log")
 
 
+def slug_of(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "-")
+
+
 def measure(name: str, server: Server, work: Path, chosen: list[str]) -> None:
-    slug = name.replace(", ", "_").replace(" ", "-")
+    slug = slug_of(name)
     for each in chosen:
         with started(server, work / f"{slug}.{each}.log") as process:
             command = [
@@ -113,6 +125,12 @@ def measure(name: str, server: Server, work: Path, chosen: list[str]) -> None:
             ]
             print(f"# {name}: {each}", flush=True)
             subprocess.run(command, check=True)
+
+
+def results(work: Path, name: str) -> dict[str, Any]:
+    """What was found, by what was measured."""
+    files = {each: work / f"{slug_of(name)}.{each}.json" for each in MEASURES}
+    return {each: json.loads(file.read_text()) for each, file in files.items() if file.exists()}
 
 
 def convert(given: argparse.Namespace) -> None:
@@ -138,13 +156,11 @@ def main() -> None:
     given = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if given.report:
-        from servers_report import report
-
-        report(given.work)
+        report({name: results(given.work, name) for name in NAMES})
         return
     given.work.mkdir(parents=True, exist_ok=True)
     convert(given)
-    known = servers(given)
+    known = dict(zip(NAMES, servers(given), strict=True))
     for name in given.names or known:
         measure(name, known[name], given.work, given.measure or list(MEASURES))
 
