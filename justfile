@@ -49,10 +49,11 @@ fmt:
     {{ bin }}/ruff check --fix .
     {{ bin }}/ruff format .
 
-# Write the generated pages of docs/
+# Write what is generated: the pages of docs/, the dashboard
 [group('check')]
 docs:
     {{ python }} docs/make_settings.py > docs/settings.md
+    {{ python }} deploy/make_dashboard.py > deploy/grafana.json
 
 # Delivered tokens a second beside the bare engine
 [group('measure')]
