@@ -46,6 +46,7 @@ LAYERS = {
     "penstock.gauges": 2,
     "penstock.metrics": 2,
     "penstock.served": 2,
+    "penstock.streams": 2,
     "penstock.service": 3,
     "penstock.memory": 3,
     "penstock.build": 3,

@@ -27,6 +27,7 @@ from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
 from penstock.requests import ANYBODY, Caller, GenerateRequest
 from penstock.served import Served
+from penstock.streams import Streams
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
@@ -71,6 +72,7 @@ class Service:
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.draining = False
+        self.streams = Streams()
         self.jobs = Jobs(self, job_bounds, self.metrics)
         self._thread = thread
         self._live: dict[Live, None] = {}
@@ -108,13 +110,13 @@ class Service:
         live = live or Live()
         live.flow.observe_gap = self.metrics.itl_s.observe
         async with self.admit(request, live) as source:
-            with self.accounted(live, source):
+            with self.accounted(live, source), self.streams.read(live.name, live):
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
         return live
 
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
-        with self._alive(reading):
+        with self._alive(reading), self.streams.read(log.job.job_id, reading):
             await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
 
     @asynccontextmanager
@@ -136,7 +138,8 @@ class Service:
         """Count a generation when it starts and, by `live.terminal`, when it ends."""
         self.metrics.started.inc()
         try:
-            yield
+            with self.streams.running(live.name, source):
+                yield
         finally:
             account(self.metrics, live, source)
 

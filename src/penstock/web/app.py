@@ -9,7 +9,7 @@ import trio
 
 from penstock.errors import NOT_FOUND, PenstockError
 from penstock.service import Service
-from penstock.web import jobs, native, openai, ws
+from penstock.web import flow, jobs, native, openai, playground, ws
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
@@ -31,6 +31,7 @@ class App:
         self._requests = Requests()
         self._ops = make_ops(service, self._requests)
         jobs.add_jobs(self._ops, service)
+        flow.add_flow(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -44,6 +45,8 @@ class App:
             )
             with self._requests.named(exchange.number, exchange.live):
                 await handle(self.service, exchange, method, handler)
+        elif asset := playground.find(scope):
+            await playground.serve(asset, scope, send)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

@@ -45,7 +45,7 @@ class Exchange:
     ) -> None:
         self.scope = scope
         self.number = secrets.token_hex(12)
-        self.live = Live()
+        self.live = Live(self.number)
         """The generation that answers it, if one does."""
         self.responding = False
         self._receive = receive

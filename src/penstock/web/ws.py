@@ -100,7 +100,8 @@ class Socket:
             case protocol.Start():
                 request = message.request()
                 model = self._service.resolve(request.model).name
-                live, self._credits = Live(), Credits(message.credits)
+                live = Live(f"job_{secrets.token_hex(12)}")
+                self._credits = Credits(message.credits)
                 self._cancel = partial(live.stop, _cancelled())
                 spawn(self._generate, request, model, live, self._credits)
             case protocol.Resume():
@@ -161,7 +162,7 @@ class Socket:
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
     ) -> None:
-        encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
+        encoder = protocol.MessageEncoder(live.name, model)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         try:
             await self._service.generate(request, encoder, sink, live)

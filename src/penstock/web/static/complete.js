@@ -1,0 +1,82 @@
+/** Completion as you type: each key ends the request before, and what it saved is counted. */
+
+const PAUSE_MS = 180;
+const TOKENS = 160;
+
+export class Completion {
+  #leave = null;
+  #timer = 0;
+  #offer = "";
+  #figures = { saved: 0, asked: 0, aborted: 0, taken: 0 };
+
+  /** `parts`: field, ghost, accept, offer (announced), figures, failed. */
+  constructor(penstock, parts) {
+    this.penstock = penstock;
+    this.parts = parts;
+    parts.field.addEventListener("input", () => this.#typed());
+    parts.accept.addEventListener("click", () => this.accept());
+    parts.field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && event.ctrlKey) this.accept();
+      if (event.key === "Escape") this.end();
+    });
+  }
+
+  /** Take what is offered so far, and go on from there. */
+  accept() {
+    if (!this.#offer) return;
+    this.parts.field.value += this.#offer;
+    this.#typed();
+    this.parts.field.focus();
+  }
+
+  /** End the running request, and ask for nothing more until somebody types. */
+  end() {
+    clearTimeout(this.#timer);
+    this.#leave?.abort();
+    this.#show("");
+  }
+
+  #typed() {
+    this.end();
+    if (this.parts.field.value.trim()) this.#timer = setTimeout(() => this.#ask(), PAUSE_MS);
+  }
+
+  async #ask() {
+    const leave = new AbortController();
+    const counted = this.#figures;
+    this.#leave = leave;
+    counted.asked += 1;
+    let read = 0;
+    let ended = false;
+    try {
+      // No end before the limit, so that what an abort saves is a count and not a guess.
+      const body = { prompt: this.parts.field.value, max_tokens: TOKENS, temperature: 0, ignore_eos: true };
+      for await (const event of this.penstock.complete(body, { signal: leave.signal })) {
+        if (leave.signal.aborted) break;
+        if (event.type === "end") ended = true;
+        if (event.type !== "token") continue;
+        read += 1;
+        counted.taken += 1;
+        this.#show(this.#offer + event.text);
+      }
+    } catch (error) {
+      if (!leave.signal.aborted) this.parts.failed(error);
+    }
+    if (leave.signal.aborted && !ended) {
+      counted.aborted += 1;
+      counted.saved += TOKENS - read;
+    }
+    if (this.#leave === leave) this.#leave = null;
+    if (ended) this.parts.offer.textContent = `Suggestion: ${this.#offer}`;
+    this.parts.figures(counted);
+  }
+
+  #show(offer) {
+    this.#offer = offer;
+    const [typed, ghost] = this.parts.ghost.children;
+    typed.textContent = this.parts.field.value;
+    ghost.textContent = offer;
+    this.parts.accept.disabled = !offer;
+    this.parts.figures(this.#figures);
+  }
+}
