@@ -36,6 +36,7 @@ const completion = new Completion(penstock, {
   offer: at("offer"),
   figures: (counted) => Object.entries(counted).forEach(([id, count]) => (at(id).textContent = String(count))),
   failed: showError,
+  instruments: () => (chat.running ? null : { lane: you, lanes, timing }),
 });
 
 function recall(storage, name) {
@@ -176,6 +177,7 @@ function choose(chosen) {
     at(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
   }
   if (chosen === tabs[0]) completion.end();
+  else completion.begin();
 }
 
 for (const tab of tabs) {

@@ -65,6 +65,7 @@ export class Chat {
     this.#mark(turn, true);
     timing.begin({ resumed });
     let note = "";
+    let tokens;
     try {
       const wire = await open();
       Object.assign(run, { leave: wire.leave, jobId: wire.jobId });
@@ -79,9 +80,10 @@ export class Chat {
       for await (const event of wire.events) {
         if (event.type === "start") {
           begun = true;
-          lane.begin(event.id, after);
+          lane.begin(event.id, wire.events, after);
           lanes.watch();
         } else if (event.type === "end") {
+          tokens = event.usage?.completion_tokens;
           note = this.#figures(event);
         } else if (!stopping.signal.aborted) {
           timing.took(event.at, held);
@@ -94,7 +96,7 @@ export class Chat {
     } catch (error) {
       note = this.#explain(error, stopping.signal.aborted || run.leave.signal.aborted, turn);
     }
-    lane.end();
+    lane.end(tokens);
     this.#running = null;
     turn.footer.textContent = note;
     this.#mark(turn, false);
@@ -114,13 +116,12 @@ export class Chat {
 
   #figures({ reason, usage }) {
     const { ttft } = this.parts.timing;
-    const { read } = this.parts.lane;
     const first = ttft === null ? "" : `first after ${Math.round(ttft)} ms`;
-    return [`${usage?.completion_tokens ?? read} tokens`, first, ENDS[reason] ?? reason].filter(Boolean).join(" · ");
+    return [`${usage?.completion_tokens ?? this.parts.lane.events} tokens`, first, ENDS[reason] ?? reason].filter(Boolean).join(" · ");
   }
 
   #explain(error, wanted, turn) {
-    if (wanted) return `${this.parts.lane.read} tokens · stopped`;
+    if (wanted) return `${this.parts.lane.events} tokens · stopped`;
     turn.element.classList.add("failed");
     const again = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
     this.parts.told(error);

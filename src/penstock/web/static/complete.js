@@ -2,6 +2,7 @@
 
 const PAUSE_MS = 180;
 const TOKENS = 160;
+const SEED = 7;
 
 export class Completion {
   #leave = null;
@@ -9,7 +10,7 @@ export class Completion {
   #offer = "";
   #figures = { saved: 0, asked: 0, aborted: 0, taken: 0 };
 
-  /** `parts`: field, ghost, accept, offer (announced), figures, failed. */
+  /** `parts`: field, ghost, accept, offer (announced), figures, failed, instruments (to show it on). */
   constructor(penstock, parts) {
     this.penstock = penstock;
     this.parts = parts;
@@ -19,6 +20,14 @@ export class Completion {
       if (event.key === "Enter" && event.ctrlKey) this.accept();
       if (event.key === "Escape") this.end();
     });
+  }
+
+  /** Offer something for what is there. */
+  begin() {
+    const { field } = this.parts;
+    field.focus();
+    field.setSelectionRange(field.value.length, field.value.length);
+    this.#typed();
   }
 
   /** Take what is offered so far, and go on from there. */
@@ -46,17 +55,26 @@ export class Completion {
     const counted = this.#figures;
     this.#leave = leave;
     counted.asked += 1;
+    const shown = this.parts.instruments();
     let read = 0;
     let ended = false;
+    shown?.timing.begin();
     try {
       // No end before the limit, so that what an abort saves is a count and not a guess.
-      const body = { prompt: this.parts.field.value, max_tokens: TOKENS, temperature: 0, ignore_eos: true };
+      const prompt = this.parts.field.value;
+      const body = { prompt, max_tokens: TOKENS, temperature: 0.7, seed: SEED, ignore_eos: true };
       for await (const event of this.penstock.complete(body, { signal: leave.signal })) {
         if (leave.signal.aborted) break;
+        if (event.type === "start") {
+          shown?.lane.begin(event.id);
+          shown?.lanes.watch();
+        }
         if (event.type === "end") ended = true;
         if (event.type !== "token") continue;
         read += 1;
         counted.taken += 1;
+        shown?.timing.took(event.at, false);
+        shown?.lane.took(event.text);
         this.#show(this.#offer + event.text);
       }
     } catch (error) {
@@ -66,7 +84,10 @@ export class Completion {
       counted.aborted += 1;
       counted.saved += TOKENS - read;
     }
-    if (this.#leave === leave) this.#leave = null;
+    if (this.#leave === leave) {
+      this.#leave = null;
+      shown?.lane.end();
+    }
     if (ended) this.parts.offer.textContent = `Suggestion: ${this.#offer}`;
     this.parts.figures(counted);
   }

@@ -9,9 +9,10 @@ const TICKER = 90;
 
 const WORDS = { queued: "waits for a slot", prefill: "reads the prompt", decode: "decoding", evicted: "lent its slot" };
 
-/** One stream. Tokens are counted as the events that carry them. */
+/** One stream. What it has read are events; some tokens have no text, and so no event. */
 export class Lane {
   #reads = [];
+  #stream = null;
   #text = "";
 
   constructor(name, list, { you = false } = {}) {
@@ -19,11 +20,11 @@ export class Lane {
     this.reset();
     this.row = document.createElement("li");
     this.row.className = you ? "lane you" : "lane";
-    const title = make("span", "", make("b", "", name), (this.what = make("span", "what")));
+    const title = make("span", "title", make("b", "", name), (this.what = make("span", "what")));
     const pace = make("span", "pace-now", (this.number = make("b")), " tokens/s");
     this.canvas = make("canvas");
     this.canvas.setAttribute("aria-hidden", "true");
-    this.row.append(title, pace, this.canvas);
+    this.row.append(title, this.canvas, pace);
     if (!you) {
       this.ticker = make("bdi");
       const line = make("div", "ticker", this.ticker);
@@ -39,19 +40,21 @@ export class Lane {
   reset() {
     this.id = null;
     this.state = "idle";
-    this.computed = this.delivered = this.read = 0;
+    this.computed = this.delivered = this.ahead = this.events = 0;
     this.#reads = [];
   }
 
-  begin(id, read = 0) {
+  /** `stream` tells how much of it has arrived, where it can; `events` of it were read before. */
+  begin(id, stream = null, events = 0) {
     this.reset();
     this.id = id;
     this.state = "queued";
-    this.read = read;
+    this.events = events;
+    this.#stream = stream;
   }
 
   took(text) {
-    this.read += 1;
+    this.events += 1;
     this.#reads.push(performance.now());
     this.#text = (this.#text + text.replaceAll("\n", " ")).slice(-TICKER);
   }
@@ -61,20 +64,23 @@ export class Lane {
     if (sight === null) return;
     const rests = performance.now() - (this.#reads.at(-1) ?? 0) > REST_MS;
     this.state = sight.state === "parked" && !rests ? "decode" : sight.state;
-    // An answer that was under way while tokens were read is older than what the page knows.
-    this.computed = Math.max(this.computed, sight.computed, this.read);
-    this.delivered = Math.max(this.delivered, sight.delivered, this.read);
+    this.computed = sight.computed;
+    this.delivered = sight.delivered;
+    // Never below zero: more may have been read while the server's answer was on its way.
+    const unread = (this.#stream?.received ?? sight.delivered) - this.events;
+    this.ahead = sight.computed - sight.delivered + Math.max(unread, 0);
   }
 
-  end() {
-    this.computed = Math.max(this.computed, this.read);
-    this.delivered = Math.max(this.delivered, this.read);
+  /** `tokens`: how many there were, if the end has told. */
+  end(tokens = Math.max(this.delivered, this.events)) {
+    this.computed = this.delivered = tokens;
+    this.ahead = 0;
     this.id = null;
     this.state = "idle";
   }
 
-  get ahead() {
-    return this.id === null ? 0 : Math.max(this.computed - this.read, 0);
+  get read() {
+    return this.computed - this.ahead;
   }
 
   /** Tokens a second, over the last moments. */
@@ -92,7 +98,9 @@ export class Lane {
   show() {
     const parked = this.state === "parked" || this.state === "evicted";
     this.row.classList.toggle("parked", parked);
+    this.row.classList.toggle("calm", this.state === "decode");
     this.row.dataset.state = this.state;
+    this.row.dataset.read = String(this.events);
     setText(this.what, this.words);
     setText(this.number, String(Math.round(this.rate)));
     if (this.ticker) setText(this.ticker, this.#text);

@@ -60,11 +60,11 @@ export class Neighbours {
   }
 
   async #read(lane, prompt, valve, signal) {
-    const body = { prompt, max_tokens: 400, ignore_eos: true };
+    const body = { prompt, max_tokens: 300, temperature: 0.7 };
     const stream = this.penstock.socket(body, { credits: CREDITS, signal });
     for await (const event of stream) {
       if (event.type === "start") {
-        lane.begin(event.id);
+        lane.begin(event.id, stream);
         this.lanes.watch();
       } else if (event.type === "token") {
         await valve.pass(signal);
