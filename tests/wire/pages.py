@@ -91,7 +91,7 @@ class Playground:
         return int(self.page.locator(f"#{name}").text_content() or "")
 
     def read_by(self, lane: int) -> int:
-        """Events that a lane has read: 0 is yours, the neighbours follow."""
+        """Events that a lane has read so far: 0 is yours, the neighbours follow."""
         told = self.page.locator(".lane").nth(lane).get_attribute("data-read")
         return int(told or 0)
 
@@ -99,6 +99,17 @@ class Playground:
         """Until a JavaScript expression over `given` holds."""
         names = ", ".join(given)
         self.page.wait_for_function(f"({{{names}}}) => {condition}", arg=given, polling=20)
+
+    def wait_read(self, lane: int, count: int) -> None:
+        self.wait(
+            "Number(document.querySelectorAll('.lane')[lane].dataset.read) >= count",
+            lane=lane,
+            count=count,
+        )
+
+    def wait_offer(self) -> None:
+        """Until a suggestion is whole."""
+        self.wait("document.getElementById('offer').textContent !== ''")
 
     def wait_text(self, characters: int) -> None:
         self.wait(
@@ -115,9 +126,10 @@ class Playground:
     def violations(self) -> list[str]:
         """What axe-core finds to be serious, and where."""
         self.page.evaluate(AXE.read_text())
-        found = self.page.evaluate("axe.run()")["violations"]
+        told = self.page.evaluate("axe.run()")
+        assert len(told["passes"]) > 15, "axe has looked at nothing"
         return [
             f"{each['id']}: {[node['target'] for node in each['nodes']]}"
-            for each in found
+            for each in told["violations"]
             if each["impact"] in SERIOUS
         ]

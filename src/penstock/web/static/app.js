@@ -11,6 +11,7 @@ import { Valve } from "./valve.js";
 const KEY = "penstock.key";
 const THEME = "penstock.theme";
 const FASTEST = 120;
+const TOLD_MS = 8000;
 
 const at = (id) => document.getElementById(id);
 const penstock = new Penstock({ key: recall(sessionStorage, KEY) ?? "" });
@@ -18,7 +19,7 @@ const valve = new Valve();
 const lanes = new Lanes(penstock, showDecoder);
 const you = lanes.add(new Lane("You", at("lanes"), { you: true }));
 const timing = new Timing(at("chart"), showTiming);
-const neighbours = new Neighbours(penstock, lanes, at("lanes"));
+const neighbours = new Neighbours(penstock, lanes, at("lanes"), model);
 const chat = new Chat(penstock, {
   log: at("log"),
   hello: at("hello"),
@@ -36,6 +37,7 @@ const completion = new Completion(penstock, {
   offer: at("offer"),
   figures: (counted) => Object.entries(counted).forEach(([id, count]) => (at(id).textContent = String(count))),
   failed: showError,
+  model,
   instruments: () => (chat.running ? null : { lane: you, lanes, timing }),
 });
 
@@ -47,7 +49,13 @@ function recall(storage, name) {
   }
 }
 
+function model() {
+  return at("model").value || undefined;
+}
+
 // What is shown while something runs
+
+let telling = 0;
 
 function showDecoder(decoder) {
   at("computed").textContent = String(you.computed);
@@ -79,14 +87,16 @@ function showRunning(live) {
 }
 
 function showError(error) {
-  at("told").textContent = error.message;
+  clearTimeout(telling);
+  at("told").textContent = `${error.message}.`;
+  telling = setTimeout(() => (at("told").textContent = ""), TOLD_MS);
   if (error.status === 401 || error.code === "invalid_api_key") at("key-dialog").showModal();
 }
 
 // Chat
 
 function sampling() {
-  const asked = { model: at("model").value || undefined };
+  const asked = { model: model() };
   for (const { name, value } of at("sampling").querySelectorAll("input")) {
     if (value !== "") asked[name] = Number(value);
   }

@@ -1,16 +1,24 @@
-/** Completion as you type: each key ends the request before, and what it saved is counted. */
+/**
+ * Completion as you type: each key ends the request before, and what it saved is counted.
+ *
+ * It is read over a WebSocket, since credits bound what can have been computed at the moment of
+ * leaving; over HTTP, sockets and the browser hold an unknown part of it.
+ */
 
 const PAUSE_MS = 180;
 const TOKENS = 160;
 const SEED = 7;
+const CREDITS = 4;
+const IN_HANDS = 2;
 
 export class Completion {
   #leave = null;
   #timer = 0;
   #offer = "";
+  #lookahead = 1;
   #figures = { saved: 0, asked: 0, aborted: 0, taken: 0 };
 
-  /** `parts`: field, ghost, accept, offer (announced), figures, failed, instruments (to show it on). */
+  /** `parts`: field, ghost, accept, offer (announced), figures, failed, model, instruments (to show it on). */
   constructor(penstock, parts) {
     this.penstock = penstock;
     this.parts = parts;
@@ -28,6 +36,7 @@ export class Completion {
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
     this.#typed();
+    this.penstock.flow().then(({ decoder }) => (this.#lookahead = decoder.lookahead), this.parts.failed);
   }
 
   /** Take what is offered so far, and go on from there. */
@@ -62,15 +71,17 @@ export class Completion {
     try {
       // No end before the limit, so that what an abort saves is a count and not a guess.
       const prompt = this.parts.field.value;
-      const body = { prompt, max_tokens: TOKENS, temperature: 0.7, seed: SEED, ignore_eos: true };
-      for await (const event of this.penstock.complete(body, { signal: leave.signal })) {
-        if (leave.signal.aborted) break;
+      const model = this.parts.model();
+      const body = { model, prompt, max_tokens: TOKENS, temperature: 0.7, seed: SEED, ignore_eos: true };
+      const stream = this.penstock.socket(body, { credits: CREDITS, signal: leave.signal });
+      for await (const event of stream) {
         if (event.type === "start") {
-          shown?.lane.begin(event.id);
+          shown?.lane.begin(event.id, stream);
           shown?.lanes.watch();
         }
         if (event.type === "end") ended = true;
-        if (event.type !== "token") continue;
+        if (event.type !== "token" || leave.signal.aborted) continue;
+        stream.pull(1);
         read += 1;
         counted.taken += 1;
         shown?.timing.took(event.at, false);
@@ -82,7 +93,7 @@ export class Completion {
     }
     if (leave.signal.aborted && !ended) {
       counted.aborted += 1;
-      counted.saved += TOKENS - read;
+      counted.saved += Math.max(TOKENS - read - CREDITS - this.#lookahead - IN_HANDS, 0);
     }
     if (this.#leave === leave) {
       this.#leave = null;

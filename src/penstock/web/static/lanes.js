@@ -17,6 +17,7 @@ export class Lane {
 
   constructor(name, list, { you = false } = {}) {
     this.name = name;
+    this.total = 0;
     this.reset();
     this.row = document.createElement("li");
     this.row.className = you ? "lane you" : "lane";
@@ -55,6 +56,7 @@ export class Lane {
 
   took(text) {
     this.events += 1;
+    this.total += 1;
     this.#reads.push(performance.now());
     this.#text = (this.#text + text.replaceAll("\n", " ")).slice(-TICKER);
   }
@@ -100,7 +102,7 @@ export class Lane {
     this.row.classList.toggle("parked", parked);
     this.row.classList.toggle("calm", this.state === "decode");
     this.row.dataset.state = this.state;
-    this.row.dataset.read = String(this.events);
+    this.row.dataset.read = String(this.total);
     setText(this.what, this.words);
     setText(this.number, String(Math.round(this.rate)));
     if (this.ticker) setText(this.ticker, this.#text);

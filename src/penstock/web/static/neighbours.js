@@ -19,10 +19,12 @@ const PROMPTS = [
 export class Neighbours {
   #running = [];
 
-  constructor(penstock, lanes, list) {
+  /** `model` gives the name of the one to ask. */
+  constructor(penstock, lanes, list, model) {
     this.penstock = penstock;
     this.lanes = lanes;
     this.list = list;
+    this.model = model;
   }
 
   get count() {
@@ -60,7 +62,7 @@ export class Neighbours {
   }
 
   async #read(lane, prompt, valve, signal) {
-    const body = { prompt, max_tokens: 300, temperature: 0.7 };
+    const body = { model: this.model(), prompt, max_tokens: 300, temperature: 0.7 };
     const stream = this.penstock.socket(body, { credits: CREDITS, signal });
     for await (const event of stream) {
       if (event.type === "start") {

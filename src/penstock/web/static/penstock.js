@@ -9,8 +9,8 @@
  *   { type: "token", seq, text, at }        at: performance.now() of its arrival, in ms
  *   { type: "end", reason, usage, figures } reason: stop, length, or cancelled
  * and throws a PenstockError for any other end. Leaving the loop, or aborting the signal, leaves the
- * server too, which then stops computing. Nothing is read from the wire faster than the loop takes it,
- * except by EventSource, which knows no back-pressure: give such a job a window.
+ * server too, which then stops computing. A slow loop slows the server: over HTTP beyond the buffers on
+ * the way, over a WebSocket exactly if it has credits, over EventSource exactly if the job has a window.
  */
 
 const SUBPROTOCOL = "penstock.v1";
@@ -160,7 +160,9 @@ class SocketStream {
     this.#socket = new WebSocket(url, protocols);
     this.#socket.onopen = () => this.#send(opening);
     this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    this.#socket.onclose = ({ code }) => this.#queue.fail(signal?.aborted ? signal.reason : lost(code));
+    const fail = ({ code }) => this.#queue.fail(signal?.aborted ? signal.reason : lost(code));
+    this.#socket.onclose = fail;
+    this.#socket.onerror = fail; // all that Node tells of a socket that never opened
     if (signal?.aborted) this.close();
     signal?.addEventListener("abort", () => this.close(), { once: true });
   }
@@ -245,7 +247,8 @@ async function* followByFetch(penstock, path, jobId, after, signal) {
   yield { type: "start", id: jobId };
   for (;;) {
     try {
-      const response = await penstock.fetch("GET", path, { signal, headers: { "last-event-id": String(after) } });
+      const headers = { "last-event-id": String(after) };
+      const response = await penstock.fetch("GET", path, { signal, headers });
       if (response.status === 204) throw lost();
       for await (const { name, id, data } of eventsOf(response)) {
         const event = jobEvent(name, id, data);
