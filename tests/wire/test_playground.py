@@ -50,7 +50,9 @@ def answer_to(server: Server, *said: str) -> str:
     """What the server says without a browser."""
     roles = ["user", "assistant"] * len(said)
     messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
-    told = server.ask("POST", "/v1/chat/completions", {**FIXED, "messages": messages, "top_p": 0.95})
+    told = server.ask(
+        "POST", "/v1/chat/completions", {**FIXED, "messages": messages, "top_p": 0.95}
+    )
     text: str = told.json["choices"][0]["message"]["content"]
     return text
 
@@ -78,9 +80,7 @@ def test_an_answer_streams_and_the_next_one_knows_it(
 @pytest.mark.parametrize(
     ("wire", "reason"), [("socket", "client"), ("sse", "disconnect"), ("job", "client")]
 )
-def test_stop_stops_and_is_counted(
-    open_page: Open, server: Server, wire: str, reason: str
-) -> None:
+def test_stop_stops_and_is_counted(open_page: Open, server: Server, wire: str, reason: str) -> None:
     page = open_page()
     page.set_pace(60)
     with server.endings() as ended:
@@ -152,7 +152,7 @@ def test_a_key_ends_the_completion_before_it(open_page: Open, server: Server) ->
     page = open_page()
     with server.endings() as ended:
         page.page.click("#tab-complete")
-        for letter in "found a tree":
+        for letter in " find a tree":
             page.wait("document.querySelector('#ghost i').textContent.length > 5")
             page.page.keyboard.type(letter)
         page.wait_offer()
@@ -180,9 +180,7 @@ def test_a_suggestion_can_be_taken_from_the_keyboard(open_page: Open, server: Se
 
 
 @pytest.mark.parametrize("wire", ["socket", "sse"])
-def test_a_closed_tab_frees_its_slots_at_once(
-    browser: Browser, server: Server, wire: str
-) -> None:
+def test_a_closed_tab_frees_its_slots_at_once(browser: Browser, server: Server, wire: str) -> None:
     page = Playground(browser, server)
     for _ in range(2):
         page.page.click("#more")

@@ -56,6 +56,7 @@ function model() {
 // What is shown while something runs
 
 let telling = 0;
+let work = null;
 
 function showDecoder(decoder) {
   at("computed").textContent = String(you.computed);
@@ -66,10 +67,14 @@ function showDecoder(decoder) {
   document.querySelector(".turn.live")?.classList.toggle("shut", valve.rate === 0);
   if (decoder === null) {
     at("decoder").textContent = "no stream runs";
+    work = null;
     return;
   }
-  const { active, slots, parked } = decoder;
-  at("decoder").textContent = `${active} of ${slots} slots, ${parked} parked`;
+  const { active, slots, rows } = decoder;
+  const now = performance.now();
+  const computed = work ? Math.round(((rows - work.rows) / (now - work.at)) * 1000) : 0;
+  work = { rows, at: now };
+  at("decoder").textContent = `${active} of ${slots} slots, ${computed} tokens/s computed`;
 }
 
 function showTiming() {

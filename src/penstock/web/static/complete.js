@@ -7,7 +7,7 @@
 
 const PAUSE_MS = 180;
 const TOKENS = 160;
-const SEED = 7;
+const SEED = 4;
 const CREDITS = 4;
 const IN_HANDS = 2;
 

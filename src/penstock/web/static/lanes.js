@@ -104,7 +104,7 @@ export class Lane {
     this.row.dataset.state = this.state;
     this.row.dataset.read = String(this.total);
     setText(this.what, this.words);
-    setText(this.number, String(Math.round(this.rate)));
+    setText(this.number, parked ? "0" : String(Math.round(this.rate)));
     if (this.ticker) setText(this.ticker, this.#text);
   }
 

@@ -34,7 +34,8 @@ export function drawPipe(canvas, lane) {
     const strength = shut ? 0 : Math.min(lane.speed / 12, 1);
     water(context, { from: valve, to: width, middle, bore, phase: lane.phase, strength });
   }
-  beads(context, valve - 10, middle, bore, lane.ahead, shut);
+  const spacing = Math.min(BEAD, valve / MOST);
+  beads(context, { end: valve - 10, middle, bore, spacing, count: Math.min(lane.ahead, MOST), shut });
   gate(context, valve, middle, height, shut);
 }
 
@@ -71,12 +72,12 @@ function water(context, { from, to, middle, bore, phase, strength }) {
   context.restore();
 }
 
-function beads(context, end, middle, bore, ahead, shut) {
+function beads(context, { end, middle, bore, spacing, count, shut }) {
   context.fillStyle = shut ? WARM : WATER;
-  const radius = Math.min(bore * 0.26, 5);
-  for (let i = 0; i < Math.min(ahead, MOST); i += 1) {
+  const radius = Math.min(bore * 0.26, spacing * 0.4);
+  for (let i = 0; i < count; i += 1) {
     context.beginPath();
-    context.arc(end - radius - i * BEAD, middle, radius, 0, 7);
+    context.arc(end - radius - i * spacing, middle, radius, 0, 7);
     context.fill();
   }
 }
