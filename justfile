@@ -55,6 +55,11 @@ docs:
     {{ python }} docs/make_settings.py > docs/settings.md
     {{ python }} deploy/make_dashboard.py > deploy/grafana.json
 
+# Take the pictures of docs/img
+[group('check')]
+screenshots: _tools
+    {{ python }} docs/make_screenshots.py
+
 # Delivered tokens a second beside the bare engine
 [group('measure')]
 bench *options:
@@ -90,7 +95,7 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
-    # Without these, the tests that use them are skipped. Chromium and eventsource: EventSource.
+    # Without these, the tests that use them are skipped. Chromium: browsers, EventSource.
     if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||
             echo "chromium cannot be installed: its tests are skipped"
@@ -100,9 +105,9 @@ _tools:
         (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus) ||
             echo "prometheus cannot be installed: its test is skipped"
     fi
-    if command -v npm >/dev/null && [ ! -d .tools/node_modules/eventsource ]; then
-        npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 ||
-            echo "eventsource cannot be installed: its test is skipped"
+    if command -v npm >/dev/null && [ ! -d .tools/node_modules/axe-core ]; then
+        npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 axe-core@4.14.1 ||
+            echo "npm packages cannot be installed: their tests are skipped"
     fi
 
 _node:

@@ -63,6 +63,7 @@ LAYERS = {
     "penstock.loadgen.wake": 1,
     "penstock.loadgen.probes": 2,
     "penstock.loadgen": 4,
+    "penstock.streams": 2,
     "penstock.service": 3,
     "penstock.tracing": 3,
     "penstock.otel": 3,

@@ -108,6 +108,11 @@ class Generation:
         return not any(sequence.entry.begun for sequence in self._sequences)
 
     @property
+    def state(self) -> str:
+        """What its first sequence is doing: see `TokenSequence.state`."""
+        return self._sequences[0].state if self._sequences else "queued"
+
+    @property
     def seated_s(self) -> float | None:
         """When the first slot was given, in Trio's time."""
         return self._choices[0].seated_s

@@ -21,7 +21,9 @@ class Live:
     The first `end` counts, unless the reader never gets it: then being stalled or stopped does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        """The id by which its client knows it."""
         self.flow = Flow()
         self.terminal: Terminal | None = None
         self.told = False

@@ -29,6 +29,7 @@ from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
 from penstock.requests import ANYBODY, Caller, GenerateRequest, Limit
 from penstock.served import Served
+from penstock.streams import Streams
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
@@ -66,6 +67,7 @@ class Service:
         self.metrics = Metrics()
         self.trace: Trace = untraced
         self.draining = False
+        self.streams = Streams()
         self.anonymous = True
         """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics)
@@ -110,13 +112,17 @@ class Service:
         live = live or Live()
         live.flow.observe_gap = self.metrics.itl_s.observe
         async with self.admit(request, live) as source:
-            with self.accounted(live, source), self._total.of(live):
+            with (
+                self.accounted(live, source),
+                self.streams.read(live.name, live),
+                self._total.of(live),
+            ):
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
         return live
 
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
-        with self._alive(reading):
+        with self._alive(reading), self.streams.read(log.job.job_id, reading):
             try:
                 await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
             finally:
@@ -150,7 +156,8 @@ class Service:
         """Count a generation when it starts and, by `live.terminal`, when it ends."""
         self.metrics.started.inc()
         try:
-            with self._queued.of(live, spares=lambda: not source.waits):
+            queued = self._queued.of(live, spares=lambda: not source.waits)
+            with self.streams.running(live.name, source), queued:
                 yield
         finally:
             account(self.metrics, self.trace, live, source)

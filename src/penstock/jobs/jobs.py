@@ -151,6 +151,7 @@ class Jobs:
                 origin.name_generation(job.job_id)
                 task_status.started(Submitted(made, replayed=not mine))
                 if mine:
+                    live.name = job.job_id
                     self._metrics.jobs.inc()
                     with self._host.accounted(live, source):
                         await write(made, live, source, wall_s=self.bounds.wall_s)

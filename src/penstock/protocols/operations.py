@@ -147,6 +147,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _post("/v1/requests/{request_id}/cancel", "Operation", "End a request, by its x-request-id."),
     _get("/v1/usage", "Operation", "What the caller has used of its key's limits."),
+    _get("/v1/flow", "Operation", "How far streams are, by id: computed, delivered, parked."),
     _get("/health", "Operation", "200 while the process lives.", answers=()),
     _get("/ready", "Operation", "200 while a request would be answered, else 503."),
     _get("/metrics", "Operation", "Prometheus text.", answers=("text/plain",)),

@@ -13,7 +13,19 @@ from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
+from penstock.web import (
+    anthropic,
+    flow,
+    jobs,
+    native,
+    openai,
+    playground,
+    responses,
+    tabby,
+    tgi,
+    tokens,
+    ws,
+)
 from penstock.web.door import Door, caller_of
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.identity import identify
@@ -67,6 +79,7 @@ class App:
         self._ops = make_ops(service, self._requests, shows_metrics=shows_metrics)
         jobs.add_jobs(self._ops, service)
         add_usage(self._ops, service)
+        flow.add_flow(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -90,6 +103,8 @@ class App:
             exchange = self._exchange(scope, receive, send)
             with self._requests.named(exchange):
                 await handle(self.service, exchange, method, handler)
+        elif asset := playground.find(scope):
+            await playground.serve(asset, scope, send)
         else:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 

@@ -50,7 +50,7 @@ class Exchange:
     ) -> None:
         self.scope = scope
         self.number = origin.current().request_id
-        self.live = Live()
+        self.live = Live(self.number)
         """The generation that answers it, if one does."""
         self.responding = False
         self._receive = receive

@@ -103,7 +103,8 @@ class Socket:
                 self._read_job(partial(self._submit, request, model), message.credits, spawn)
             case protocol.Start():
                 request, model = self._asked(message)
-                live, self._credits = Live(), Credits(message.credits)
+                live = Live(f"job_{secrets.token_hex(12)}")
+                self._credits = Credits(message.credits)
                 self._cancel = partial(live.stop, _cancelled())
                 spawn(self._generate, request, model, live, self._credits)
             case protocol.Resume():
@@ -168,9 +169,8 @@ class Socket:
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
     ) -> None:
-        name = f"job_{secrets.token_hex(12)}"
-        origin.name_generation(name)
-        encoder = protocol.MessageEncoder(name, model)
+        origin.name_generation(live.name)
+        encoder = protocol.MessageEncoder(live.name, model)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         try:
             await self._service.generate(request, encoder, sink, live)
