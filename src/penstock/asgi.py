@@ -37,7 +37,8 @@ class Deployed:
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
                 settings = _settings()
-                self._app = wrap(App(build_service(settings), make_door(settings)), settings)
+                door = make_door(settings)
+                self._app = wrap(App(build_service(settings), door), settings)
             except (SettingsError, ModelError, ForwardedError, KeyFileError) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
