@@ -66,6 +66,7 @@ def test_no_line_names_a_package_registry() -> None:
     [
         ["delivered.py", "--streams", "2", "--tokens", "4", "--rounds", "1"],
         ["prefill.py", "--chunks", "64", "--rounds", "1"],
+        ["access.py", "--streams", "2", "--tokens", "4", "--rounds", "1", "--refusals", "9"],
         ["jobs.py", "--jobs", "80", "--clients", "2", "--grown-mib", "100"],
     ],
     ids=lambda command: command[0],
