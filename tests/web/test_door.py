@@ -16,6 +16,7 @@ from penstock.web.app import ROUTES, SOCKET_PATH, App
 from penstock.web.door import OPEN_PAGES, OPEN_PATHS, Door
 from tests.asgi import MemoryClient, fetch, running
 from tests.jobs.clients import JOB, ask
+from tests.jobs.socket_peer import SocketPeer
 from tests.peers import make_engine
 from tests.web.doors import ANN, BEN, ROOT, bearer, make_locked_app, make_ring
 from tests.web.test_routes import error_of
@@ -212,6 +213,23 @@ async def test_a_socket_has_its_key_in_a_header_or_beside_its_protocol(app: App)
     assert await shake_hands(app, key=ANN) == [{"type": "websocket.accept", "subprotocol": None}]
     start, _ = await shake_hands(app, protocols=(offered(ANN),))
     assert start["status"] == 400
+
+
+async def test_a_socket_that_outlives_its_key_starts_nothing_more(app: App, tmp_path: Path) -> None:
+    peer = SocketPeer(app, headers=(bearer(ANN),))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.service.run)
+        nursery.start_soon(peer.run)
+        peer.tell("start", prompt="Once", max_tokens=2)
+        await peer.hear("complete")
+        write_keys(tmp_path / "keys.json", [])
+        peer.tell("start", prompt="Once", max_tokens=2)
+        assert (await peer.hear("error"))["error"]["code"] == "invalid_api_key"
+        with trio.fail_after(5):
+            while peer.code is None:
+                await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert peer.code == 4401
 
 
 # What a key is for
