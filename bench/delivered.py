@@ -88,9 +88,11 @@ class Bare:
 
 
 @contextmanager
-def server(model: str, threads: int, slots: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def server(
+    model: str, threads: int, slots: int, *options: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--slots", str(slots)]
-    command += ["--threads", str(threads), "--model", model]
+    command += ["--threads", str(threads), "--model", model, *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

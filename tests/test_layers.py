@@ -64,6 +64,7 @@ LAYERS = {
     "penstock.loadgen.probes": 2,
     "penstock.loadgen": 4,
     "penstock.streams": 2,
+    "penstock.choosing": 2,
     "penstock.service": 3,
     "penstock.tracing": 3,
     "penstock.otel": 3,

@@ -40,10 +40,10 @@ class Deployed:
             try:
                 settings = _settings()
                 logs.to_logging()
-                trace = load_trace(os.environ)
+                door, trace = make_door(settings), load_trace(os.environ)
                 service = build_service(settings)
                 service.trace = trace
-                self._app = wrap(App(service, make_door(settings)), settings)
+                self._app = wrap(App(service, door), settings)
             except (
                 SettingsError,
                 ModelError,

@@ -12,11 +12,12 @@ from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.choosing import allowed, choose
 from penstock.deadlines import Deadline
 from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
-from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
+from penstock.errors import UNAVAILABLE, PenstockError, invalid
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
@@ -30,10 +31,6 @@ from penstock.pipeline import Encoder, Pace, Sink
 from penstock.requests import ANYBODY, Caller, GenerateRequest, Limit
 from penstock.served import Served
 from penstock.streams import Streams
-
-DEFAULT_ALIAS = "default"
-# What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
-_ANY_MODEL = frozenset({"", DEFAULT_ALIAS, "dummy", "tgi"})
 
 STUCK_S = 60.0
 """A turn is one step or one prompt chunk: seconds at the most."""
@@ -184,23 +181,11 @@ class Service:
 
     def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Served:
         """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
-        asked, allowed = model or "", self.allowed(caller)
-        if served := allowed.get(asked):
-            return served
-        if allowed and (asked in _ANY_MODEL or asked.startswith(("http://", "https://"))):
-            return next(iter(allowed.values()))
-        names = ", ".join(repr(name) for name in allowed)
-        raise PenstockError(
-            MODEL_NOT_FOUND, f"no such model here; this server has {names}", param="model"
-        )
+        return choose(self.models, model, caller)
 
     def allowed(self, caller: Caller) -> dict[str, Served]:
         """The models that `caller` may use, by name."""
-        return {
-            name: served
-            for name, served in self.models.items()
-            if not caller.models or name in caller.models
-        }
+        return allowed(self.models, caller)
 
     async def usage(self, caller: Caller) -> Use:
         """What `caller` has used of its limits."""

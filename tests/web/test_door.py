@@ -17,6 +17,7 @@ from penstock.web.app import ROUTES, SOCKET_PATH, App
 from penstock.web.door import OPEN_PAGES, OPEN_PATHS, Door
 from tests.asgi import MemoryClient, fetch, running
 from tests.jobs.clients import JOB, ask
+from tests.jobs.socket_peer import SocketPeer
 from tests.peers import make_engine
 from tests.web.doors import ANN, BEN, ROOT, bearer, make_locked_app, make_ring
 from tests.web.test_routes import error_of
@@ -91,9 +92,10 @@ async def test_what_is_open_is_open_by_its_own_name_only(app: App, path: str, tr
 
 async def test_pages_are_open_for_reading_unless_it_is_said_otherwise(app: App) -> None:
     assert OPEN_PAGES == ("/", "/static/")
-    for path in ("/", "/static/app.js", "/static/a/b.css"):
+    there = {"/": 404, "/static/penstock.js": 200, "/static/a/b.css": 404}
+    for path, status in there.items():
         for method in ("GET", "HEAD"):
-            assert await status_of(app, method, path) == 404
+            assert await status_of(app, method, path) == status
         assert await status_of(app, "POST", path) == 401
     app._door._open_pages = False
     assert await status_of(app, "GET", "/") == await status_of(app, "GET", "/static/a") == 401
@@ -229,6 +231,23 @@ async def test_a_refusal_is_logged_with_who_was_refused(app: App) -> None:
         ("invalid_api_key", None),
     ]
     assert ANN not in str(lines)
+
+
+async def test_a_socket_that_outlives_its_key_starts_nothing_more(app: App, tmp_path: Path) -> None:
+    peer = SocketPeer(app, headers=(bearer(ANN),))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.service.run)
+        nursery.start_soon(peer.run)
+        peer.tell("start", prompt="Once", max_tokens=2)
+        await peer.hear("complete")
+        write_keys(tmp_path / "keys.json", [])
+        peer.tell("start", prompt="Once", max_tokens=2)
+        assert (await peer.hear("error"))["error"]["code"] == "invalid_api_key"
+        with trio.fail_after(5):
+            while peer.code is None:
+                await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert peer.code == 4401
 
 
 # What a key is for

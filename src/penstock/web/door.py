@@ -7,6 +7,7 @@ compared with the path as the routes will see it, letter by letter.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ OPEN_PAGES = ("/", "/static/")
 """For browsers, which cannot send a key when they load a page. What is there is no secret."""
 
 _CALLER = "penstock.caller"
+_AGAIN = "penstock.caller_again"
 
 
 class Door:
@@ -44,7 +46,7 @@ class Door:
 
     def enter(self, scope: dict[str, Any]) -> dict[str, Any]:
         """The scope of a request with its caller in it. Raises `PenstockError`."""
-        return {**scope, _CALLER: self._caller(scope)}
+        return {**scope, _CALLER: self._caller(scope), _AGAIN: partial(self._caller, scope)}
 
     def _caller(self, scope: dict[str, Any]) -> Caller:
         if self._keys is None:
@@ -78,6 +80,16 @@ def make_door(settings: Settings) -> Door:
 def caller_of(scope: Mapping[str, object]) -> Caller:
     """Who was let in with this scope."""
     caller = scope.get(_CALLER)
+    return caller if isinstance(caller, Caller) else ANYBODY
+
+
+def look_again(scope: Mapping[str, object]) -> Caller:
+    """Who it is by what the key file says now: a socket may outlive its key.
+
+    Raises `PenstockError`.
+    """
+    again = scope.get(_AGAIN)
+    caller = again() if callable(again) else None
     return caller if isinstance(caller, Caller) else ANYBODY
 
 

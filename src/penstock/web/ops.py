@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
 )
 
 from penstock import origin
+from penstock.choosing import DEFAULT_ALIAS
 from penstock.errors import (
     METHOD_NOT_ALLOWED,
     MODEL_NOT_FOUND,
@@ -26,7 +27,7 @@ from penstock.metrics import CONTENT_TYPE
 from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
-from penstock.service import DEFAULT_ALIAS, Service
+from penstock.service import Service
 from penstock.web import tabby, tgi
 from penstock.web.docs import add_docs
 from penstock.web.door import caller_of, require_admin

@@ -16,16 +16,16 @@ from typing import Any, TypeAlias
 import trio
 
 from penstock import origin
-from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
+from penstock.errors import CANCELLED, INVALID_KEY, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
-from penstock.requests import ANYBODY, Caller, GenerateRequest
+from penstock.requests import Caller, GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
-from penstock.web.door import caller_of
+from penstock.web.door import look_again
 from penstock.web.exchange import JSON, Receive, Send, error_headers
 from penstock.web.socket_sink import SocketSink, send_text
 
@@ -42,10 +42,10 @@ class Socket:
     """One accepted socket."""
 
     def __init__(
-        self, service: Service, receive: Receive, send: Send, caller: Caller = ANYBODY
+        self, service: Service, receive: Receive, send: Send, look: Callable[[], Caller]
     ) -> None:
         self._service = service
-        self._caller = caller
+        self._look = look
         self._receive = receive
         self._send = send
         self._reading = trio.CancelScope()
@@ -92,6 +92,8 @@ class Socket:
             self.close(protocol.MALFORMED)
         except PenstockError as error:
             await self._refuse(error)
+            if error.kind is INVALID_KEY:
+                self.close(protocol.UNAUTHORIZED)
 
     async def _act(self, message: protocol.ClientMessage, spawn: Callable[..., None]) -> None:
         match message:
@@ -117,8 +119,8 @@ class Socket:
                 self._cancel()
 
     def _asked(self, message: protocol.Start) -> tuple[GenerateRequest, str]:
-        request = replace(message.request(), caller=self._caller)
-        return request, self._service.resolve(request.model, self._caller).name
+        request = replace(message.request(), caller=self._look())
+        return request, self._service.resolve(request.model, request.caller).name
 
     def _read_job(self, find: Find, count: int | None, spawn: Callable[..., None]) -> None:
         wanted = trio.Event()
@@ -131,7 +133,7 @@ class Socket:
 
     async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
         """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
-        log = await self._service.jobs.find(self._caller.scope, message.job_id)
+        log = await self._service.jobs.find(self._look().scope, message.job_id)
         state = await log.state()
         return log, min(message.after, state.last_id - (state.terminal is not None))
 
@@ -221,7 +223,7 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
             "headers": [_request_id()],
         }
     )
-    socket = Socket(service, receive, send, caller_of(scope))
+    socket = Socket(service, receive, send, partial(look_again, scope))
     service.closers.add(socket.close)
     try:
         await socket.run()
