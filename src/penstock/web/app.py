@@ -7,9 +7,10 @@ from typing import Any
 
 import trio
 
-from penstock.errors import NOT_FOUND, PenstockError
+from penstock.errors import FORBIDDEN, NOT_FOUND, PenstockError
 from penstock.service import Service
 from penstock.web import jobs, native, openai, ws
+from penstock.web.cors import is_foreign
 from penstock.web.exchange import Exchange, Handler, Receive, Send, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
@@ -48,11 +49,15 @@ class App:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["path"] == SOCKET_PATH:
-            await ws.serve(self.service, scope, receive, send)
+        if is_foreign(scope):
+            error = PenstockError(FORBIDDEN, "no page of another origin may ask; see cors_origins")
+        elif scope["path"] != SOCKET_PATH:
+            error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
         else:
-            await receive()
-            await ws.deny(send, PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}"))
+            await ws.serve(self.service, scope, receive, send)
+            return
+        await receive()
+        await ws.deny(send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

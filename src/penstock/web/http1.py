@@ -133,11 +133,23 @@ class Http1(H11Protocol):
             self.connection.receive_data(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface."""
+        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface.
+
+        Upstream serves a request with two lengths, of which a proxy before it may believe the other
+        one: what follows would be a request that the proxy has not seen.
+        """
         if event.http_version not in (b"1.0", b"1.1"):
-            await self._send_error_response(505)
-            await self.send(Closed())
-            raise RefusedError
+            await self._refuse(505)
+        names = {name for name, _ in event.headers}
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or event.http_version == b"1.0"
+        ):
+            await self._refuse(400)
+
+    async def _refuse(self, status: int) -> None:
+        await self._send_error_response(status)
+        await self.send(Closed())
+        raise RefusedError
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Upstream's own WebSocket has defects of its own: see `Frames`."""
