@@ -425,3 +425,17 @@ async def test_cancelled_at_any_point_with_room_on_the_wire_nothing_is_torn() ->
             assert sink.written[-1] is live.terminal
 
     assert await cancel_everywhere(scenario, check) > 5
+
+
+async def test_a_write_that_returns_after_all_was_cancelled_is_no_failure() -> None:
+    """The source has ended by then, and the writer looks for the next event."""
+    with trio.CancelScope() as scope:
+
+        class LateSink(GatedSink):
+            async def write(self, data: bytes, event: Event | None) -> None:
+                scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await wait_all_tasks_blocked()
+
+        await run(Counting(9), LateSink())
+    assert scope.cancelled_caught

@@ -96,7 +96,8 @@ class Writer:
         try:
             # From a task that waits to send: that saves the scheduler pass that follows `receive`.
             event = self._receive.receive_nowait()
-        except trio.WouldBlock:
+        except (trio.WouldBlock, trio.EndOfChannel):
+            # At its end all of this has been cancelled, and `receive` says so.
             self._scope.deadline, self._waiting = self._silent_until_s, True
             event = await self._receive.receive()
             self._waiting = False
