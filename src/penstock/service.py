@@ -36,8 +36,9 @@ STUCK_S = 60.0
 """A turn is one step or one prompt chunk: seconds at the most."""
 PROBE_S = 5.0
 
-TERMINAL_S = 0.5
-"""How long the last events of a drain may take to be written."""
+TERMINAL_S = 0.3
+"""How long the last events of a drain may take to be written. With the time for closing and that
+for the process to end, a server is gone within a second after its drain."""
 
 
 class Service:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from penstock import origin
-from penstock.errors import NOT_FOUND, PenstockError
+from penstock.errors import FORBIDDEN, NOT_FOUND, PenstockError
 from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
@@ -26,6 +26,7 @@ from penstock.web import (
     tokens,
     ws,
 )
+from penstock.web.cors import is_foreign
 from penstock.web.door import Door, caller_of
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.identity import identify
@@ -123,13 +124,16 @@ class App:
         return Exchange(scope, receive, send, told, body_deadline_s=deadline_s)
 
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["path"] == SOCKET_PATH:
-            await ws.serve(self.service, scope, receive, send)
-        else:
-            await receive()
+        if is_foreign(scope):
+            error = PenstockError(FORBIDDEN, "no page of another origin may ask; see cors_origins")
+        elif scope["path"] != SOCKET_PATH:
             error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
-            self.service.refused(error)
-            await ws.deny(send, error)
+        else:
+            await ws.serve(self.service, scope, receive, send)
+            return
+        await receive()
+        self.service.refused(error)
+        await ws.deny(send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

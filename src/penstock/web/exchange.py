@@ -29,6 +29,11 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 TellError: TypeAlias = Callable[[PenstockError], tuple[int, str]]
 """A dialect's status and JSON body for an error."""
 
+WriteNowait: TypeAlias = Callable[[bytes], bool]
+WRITE_NOWAIT = "penstock.write_nowait"
+"""Our own extension of ASGI: writes a part of the body without waiting; False where that is not
+possible or not all of it went, and then the same bytes are to be sent as a message."""
+
 JSON = ((b"content-type", b"application/json"),)
 
 
@@ -55,6 +60,7 @@ class Exchange:
         self.responding = False
         self._receive = receive
         self._send = send
+        self._write_nowait: WriteNowait | None = scope.get("extensions", {}).get(WRITE_NOWAIT)
         self._body_deadline_s = body_deadline_s
         self._tell_error = tell_error
 
@@ -105,6 +111,10 @@ class Exchange:
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    def write_nowait(self, data: bytes) -> bool:
+        """Whether all of `data` is out. If not, `write` it next."""
+        return self._write_nowait is not None and self.responding and self._write_nowait(data)
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         length = (b"content-length", str(len(body)).encode("ascii"))

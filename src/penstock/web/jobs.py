@@ -10,7 +10,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from penstock.errors import INVALID_VALUE, PenstockError
-from penstock.events import Event, Failed, Finished
+from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.jobs.job import Order
 from penstock.jobs.replay import Reading
 from penstock.jobs.store import Log
@@ -34,6 +34,9 @@ class LogSink:
     async def permit(self, event: Event | None) -> bool:
         """HTTP has no say but its windows."""
         return True
+
+    def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+        return self._exchange.write_nowait(data)
 
     async def write(self, data: bytes, event: Event | None) -> None:
         if not self._exchange.responding:

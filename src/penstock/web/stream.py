@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.events import Event, Failed, Finished
+from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols import sse
 from penstock.web.exchange import JSON, Exchange, Headers
 
@@ -21,6 +21,9 @@ class StreamSink:
     async def permit(self, event: Event | None) -> bool:
         """HTTP has no say but its windows."""
         return True
+
+    def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+        return self._exchange.write_nowait(data)
 
     async def write(self, data: bytes, event: Event | None) -> None:
         if not self._exchange.responding:
