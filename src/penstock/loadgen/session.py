@@ -78,6 +78,8 @@ class Session:
     async def run(self, url: str, command: Sequence[str]) -> Result:
         """Raises `FetchError`, `DepartureError`, and OSError where the process cannot be seen."""
         found: dict[str, Figures | Isolation | list[Wake]] = {}
+        if self._asked.tries and self._asked.tries.process is not None:
+            probes.cpu_s(self._asked.tries.process)
         server = await self._server()
         measure = partial(self._measure, found)
         await beside(measure, self._meter.run)
