@@ -45,6 +45,11 @@ docs:
     {{ python }} docs/make_settings.py > docs/settings.md
     {{ python }} deploy/make_dashboard.py > deploy/grafana.json
 
+# Run the notebooks, and write them with their outputs to docs/notebooks
+[group('check')]
+notebooks:
+    {{ python }} notebooks/render.py
+
 # Delivered tokens a second beside the bare engine
 [group('measure')]
 bench *options:
