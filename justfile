@@ -60,6 +60,11 @@ docs:
 screenshots: _tools
     {{ python }} docs/make_screenshots.py
 
+# Run the notebooks, and write them with their outputs to docs/notebooks
+[group('check')]
+notebooks:
+    {{ python }} notebooks/render.py
+
 # Delivered tokens a second beside the bare engine
 [group('measure')]
 bench *options:

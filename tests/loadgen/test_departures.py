@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 import trio
 import trio.testing
@@ -10,7 +13,7 @@ from penstock.errors import reraise_single
 from penstock.loadgen.departures import DepartureError, Departures
 from penstock.loadgen.lengths import Uniform
 from penstock.loadgen.plan import Plan, Shape
-from penstock.loadgen.probes import Seen, read_metrics
+from penstock.loadgen.probes import Seen, cpu_s, read_metrics
 from penstock.loadgen.reader import Habits
 from penstock.loadgen.wake import Wake, Way
 
@@ -203,3 +206,13 @@ llamacpp:requests_deferred 4
 )
 def test_metrics_of_servers_that_are_known(page: str, seen: Seen | None) -> None:
     assert read_metrics(page) == seen
+
+
+def test_the_cpu_time_of_this_process_is_its_own() -> None:
+    before, told = time.process_time(), cpu_s(os.getpid())
+    assert before <= told <= time.process_time()
+
+
+def test_a_process_that_is_not_there_is_named() -> None:
+    with pytest.raises(OSError, match=f"process {2**22 + 1} cannot be seen"):
+        cpu_s(2**22 + 1)

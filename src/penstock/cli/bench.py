@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -200,7 +199,11 @@ def command_line() -> list[str]:
 
 
 def _lift_limit() -> None:
-    """A stream is a file descriptor."""
+    """A stream is a file descriptor; where there is no limit to lift, there is no such module."""
+    try:
+        import resource
+    except ImportError:
+        return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

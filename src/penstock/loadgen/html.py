@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
@@ -119,8 +120,8 @@ def _account(result: Result) -> Iterator[str]:
     for line in result.notes:
         yield f"<p>{escape(line)}</p>"
     style = ' class="warn"' if result.overhead.verdict else ""
-    yield f"<p{style}>{escape(' '.join(text.overhead(result.overhead)))}</p>"
-    asked = escape(" ".join(result.asked))
+    yield f"<p{style}>{escape('. '.join(text.overhead(result.overhead)))}</p>"
+    asked = escape(shlex.join(result.asked))
     yield f"<footer><p>penstock {result.version}: <code>{asked}</code></p></footer>"
 
 

@@ -59,9 +59,12 @@ def read_metrics(text: str) -> Seen | None:
 def cpu_s(process: int) -> float:
     """CPU seconds that a process has used, with threads that have ended. Raises OSError.
 
-    The number of its clock is made as the C library's `clock_getcpuclockid` makes it.
+    The number of its clock is made as Linux's `clock_getcpuclockid` makes it.
     """
-    return time.clock_gettime((~process << 3) | 2)
+    try:
+        return time.clock_gettime((~process << 3) | 2)
+    except OSError:
+        raise OSError(f"the CPU time of process {process} cannot be seen here") from None
 
 
 def _sums(text: str) -> Mapping[str, float]:

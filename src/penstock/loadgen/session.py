@@ -78,9 +78,12 @@ class Session:
     async def run(self, url: str, command: Sequence[str]) -> Result:
         """Raises `FetchError`, `DepartureError`, and OSError where the process cannot be seen."""
         found: dict[str, Figures | Isolation | list[Wake]] = {}
+        if self._asked.tries and self._asked.tries.process is not None:
+            probes.cpu_s(self._asked.tries.process)
         server = await self._server()
         measure = partial(self._measure, found)
         await beside(measure, self._meter.run)
+        overhead, hidden = self._overhead(), await self._hidden()
         readers = [outcome for outcome in self._outcomes if outcome.kind == "reader"]
         return Result(
             version=__version__,
@@ -89,11 +92,11 @@ class Session:
             server=server,
             model=self._asked.dialect.model,
             asked=list(command),
-            overhead=self._overhead(),
+            overhead=overhead,
             ttft_curve=curve([it.first_s for it in readers if it.first_s is not None]),
             itl_curve=curve([gap for it in readers for gap in gaps(it.times)]),
             complaints=complaints(self._outcomes),
-            notes=list(notes(self._outcomes, self._asked.shape.stopped_tokens, self._hidden())),
+            notes=list(notes(self._outcomes, self._asked.shape.stopped_tokens, hidden)),
             requests=rows(self._outcomes),
             **found,  # type: ignore[arg-type]
         )
@@ -172,9 +175,10 @@ class Session:
         late = [outcome.begun_s - outcome.meant_s for outcome in self._outcomes]
         return self._meter.read(sum(len(outcome.times) for outcome in self._outcomes), late)
 
-    def _hidden(self) -> int | None:
-        stops = any(outcome.kind == "stopped" for outcome in self._outcomes)
-        return hidden_bytes() if stops and os.name == "posix" else None
+    async def _hidden(self) -> int | None:
+        if os.name != "posix" or not any(it.kind == "stopped" for it in self._outcomes):
+            return None
+        return await trio.to_thread.run_sync(hidden_bytes)
 
     async def _server(self) -> str:
         seen = await self._look()

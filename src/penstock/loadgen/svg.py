@@ -25,10 +25,10 @@ class Axis:
 
     def ticks(self) -> list[float]:
         if self.log:
-            exponents = range(
-                math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1
-            )
-            return [10.0**each for each in exponents if self.low <= 10.0**each <= self.high]
+            low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            each = (1, 2, 5) if high - low <= 3 else (1,)
+            ticks = [part * 10.0**power for power in range(low, high + 1) for part in each]
+            return [tick for tick in ticks if self.low <= tick <= self.high]
         step = _step(self.high - self.low)
         count = math.floor((self.high - self.low) / step + 1e-9)
         return [self.low + step * number for number in range(count + 1)]
