@@ -86,9 +86,10 @@ function showTiming() {
 }
 
 function showRunning(live) {
+  const stopped = document.activeElement === at("stop");
   at("stop").hidden = !live;
   at("send").hidden = live;
-  if (!live) at("say").focus({ preventScroll: true });
+  if (stopped) at("log").focus({ preventScroll: true }); // what is hidden loses the focus
 }
 
 function showError(error) {

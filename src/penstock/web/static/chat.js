@@ -33,6 +33,7 @@ export class Chat {
   }
 
   clear() {
+    this.#running?.stop(); // a reader behind a shut valve hears of nothing else
     this.#running?.leave.abort();
     this.#messages = [];
     for (const turn of this.parts.log.querySelectorAll(".turn")) turn.remove();
