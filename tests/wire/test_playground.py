@@ -123,7 +123,8 @@ def test_the_focus_stays_where_it_is_when_an_answer_ends(open_page: Open) -> Non
 
 def go_on_and_on(route: Route) -> None:
     """A plain stream knows no pace, so its answer must not be over before it is stopped."""
-    asked = {**route.request.post_data_json, "max_tokens": 900, "ignore_eos": True}
+    said = json.loads(route.request.post_data or "{}")
+    asked = {**said, "max_tokens": 900, "ignore_eos": True}
     route.continue_(post_data=json.dumps(asked))
 
 

@@ -95,6 +95,11 @@ export class Lane {
     return (this.#reads.length / RATE_MS) * 1000;
   }
 
+  /** The same, as it is told: what has stopped has no pace. */
+  get pace() {
+    return this.state === "parked" || this.state === "evicted" ? 0 : Math.round(this.rate);
+  }
+
   get words() {
     if (this.state === "parked") return `parked, ${this.ahead} ahead`;
     return WORDS[this.state] ?? this.state;
@@ -107,7 +112,7 @@ export class Lane {
     this.row.dataset.state = this.state;
     this.row.dataset.read = String(this.total);
     setText(this.what, this.words);
-    setText(this.number, parked ? "0" : String(Math.round(this.rate)));
+    setText(this.number, String(this.pace));
     if (this.ticker) setText(this.ticker, this.#text);
   }
 
