@@ -69,6 +69,17 @@ class Playground:
         self.page.fill("#say", text)
         self.page.keyboard.press("Enter")
 
+    def stop_after(self, characters: int) -> None:
+        """Press Stop once so much of the next answer is shown: within the page, not after it."""
+        self.page.evaluate(
+            """(characters) => new MutationObserver(() => {
+                 const text = document.querySelector('.turn.live p')?.textContent ?? '';
+                 if (text.length >= characters) document.getElementById('stop').click();
+               }).observe(document.getElementById('log'), {
+                 childList: true, subtree: true, characterData: true })""",
+            characters,
+        )
+
     def set_pace(self, position: int) -> None:
         """Where the valve's slider stands: 0 is shut, 100 open."""
         self.page.locator("#pace").evaluate(

@@ -64,6 +64,7 @@ function showDecoder(decoder) {
   at("read").textContent = String(you.read);
   at("ahead").textContent = String(you.ahead);
   at("state").textContent = you.words;
+  at("rate").textContent = you.id === null ? "–" : String(you.pace);
   document.querySelector(".turn.live")?.classList.toggle("shut", valve.rate === 0);
   if (decoder === null) {
     at("decoder").textContent = "no stream runs";
@@ -82,13 +83,13 @@ function showTiming() {
   at("ttft").textContent = `${whole(timing.ttft)}`;
   at("p50").textContent = `${whole(timing.percentile(0.5))}`;
   at("p95").textContent = `${whole(timing.percentile(0.95))}`;
-  at("rate").textContent = you.id === null ? "–" : String(Math.round(you.rate));
 }
 
 function showRunning(live) {
+  const stopped = document.activeElement === at("stop");
   at("stop").hidden = !live;
   at("send").hidden = live;
-  if (!live) at("say").focus({ preventScroll: true });
+  if (stopped) at("log").focus({ preventScroll: true }); // what is hidden loses the focus
 }
 
 function showError(error) {

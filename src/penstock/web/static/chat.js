@@ -33,6 +33,7 @@ export class Chat {
   }
 
   clear() {
+    this.#running?.stop(); // a reader behind a shut valve hears of nothing else
     this.#running?.leave.abort();
     this.#messages = [];
     for (const turn of this.parts.log.querySelectorAll(".turn")) turn.remove();
@@ -84,7 +85,7 @@ export class Chat {
           lanes.watch();
         } else if (event.type === "end") {
           tokens = event.usage?.completion_tokens;
-          note = this.#figures(event);
+          note = stopping.signal.aborted ? this.#stopped() : this.#figures(event);
         } else if (!stopping.signal.aborted) {
           timing.took(event.at, held);
           held = await valve.pass(stopping.signal).catch(() => false);
@@ -120,8 +121,13 @@ export class Chat {
     return [`${usage?.completion_tokens ?? this.parts.lane.events} tokens`, first, ENDS[reason] ?? reason].filter(Boolean).join(" · ");
   }
 
+  /** What had arrived behind the last token that was read has been dropped, its end included. */
+  #stopped() {
+    return `${this.parts.lane.events} tokens · stopped`;
+  }
+
   #explain(error, wanted, turn) {
-    if (wanted) return `${this.parts.lane.events} tokens · stopped`;
+    if (wanted) return this.#stopped();
     turn.element.classList.add("failed");
     const again = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
     this.parts.told(error);

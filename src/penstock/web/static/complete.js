@@ -25,7 +25,7 @@ export class Completion {
     parts.field.addEventListener("input", () => this.#typed());
     parts.accept.addEventListener("click", () => this.accept());
     parts.field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && event.ctrlKey) this.accept();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.accept();
       if (event.key === "Escape") this.end();
     });
   }
@@ -56,6 +56,7 @@ export class Completion {
 
   #typed() {
     this.end();
+    this.parts.offer.textContent = "";
     if (this.parts.field.value.trim()) this.#timer = setTimeout(() => this.#ask(), PAUSE_MS);
   }
 

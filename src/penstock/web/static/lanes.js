@@ -7,7 +7,7 @@ const RATE_MS = 1500;
 const REST_MS = 450;
 const TICKER = 90;
 
-const WORDS = { queued: "waits for a slot", prefill: "reads the prompt", decode: "decoding", evicted: "lent its slot" };
+const WORDS = { queued: "waits for a slot", prefill: "reads the prompt", decode: "decoding", evicted: "lent its slot", ended: "ended by the server" };
 
 /** One stream. What it has read are events; some tokens have no text, and so no event. */
 export class Lane {
@@ -63,7 +63,10 @@ export class Lane {
 
   /** What the server has just said; null when it knows nothing of this stream any more. */
   saw(sight) {
-    if (sight === null) return;
+    if (sight === null) {
+      this.state = "ended"; // what has arrived may still be unread
+      return;
+    }
     const rests = performance.now() - (this.#reads.at(-1) ?? 0) > REST_MS;
     this.state = sight.state === "parked" && !rests ? "decode" : sight.state;
     this.computed = sight.computed;
@@ -92,6 +95,11 @@ export class Lane {
     return (this.#reads.length / RATE_MS) * 1000;
   }
 
+  /** The same, as it is told: what has stopped has no pace. */
+  get pace() {
+    return this.state === "parked" || this.state === "evicted" ? 0 : Math.round(this.rate);
+  }
+
   get words() {
     if (this.state === "parked") return `parked, ${this.ahead} ahead`;
     return WORDS[this.state] ?? this.state;
@@ -104,7 +112,7 @@ export class Lane {
     this.row.dataset.state = this.state;
     this.row.dataset.read = String(this.total);
     setText(this.what, this.words);
-    setText(this.number, parked ? "0" : String(Math.round(this.rate)));
+    setText(this.number, String(this.pace));
     if (this.ticker) setText(this.ticker, this.#text);
   }
 

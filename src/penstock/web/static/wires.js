@@ -31,7 +31,8 @@ export function followJob(penstock, jobId, after) {
   const acknowledge = acknowledger((seq) => penstock.acknowledge(jobId, seq));
   if (after) acknowledge(after);
   const events = penstock.follow(jobId, { after, signal: leave.signal });
-  return { events, read: acknowledge, stop: () => penstock.cancel(jobId), leave, jobId };
+  const stop = () => penstock.cancel(jobId).catch(() => leave.abort());
+  return { events, read: acknowledge, stop, leave, jobId };
 }
 
 /** One request at a time; what is read meanwhile goes with the next. */
