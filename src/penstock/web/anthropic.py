@@ -15,12 +15,17 @@ from penstock.web.stream import StreamSink, WholeSink
 
 async def messages(service: Service, exchange: Exchange) -> None:
     asked = anthropic.parse(await exchange.read_body(service.limits.max_body_bytes))
-    head = Head(exchange.number, service.resolve(asked.request.model).name)
-    encoder: Encoder = WholeEncoder(head)
+    served = service.resolve(asked.request.model)
+    head = Head(exchange.number, served.name)
+    parser = served.speech.parser(asked.request)
+    encoder: Encoder = WholeEncoder(head, parser=parser)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder, sink = StreamEncoder(head), StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+        live = exchange.live
+        encoder = StreamEncoder(head, parser=parser, prompt_tokens=lambda: live.prompt_tokens)
+        sink = StreamSink(exchange)
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
 
 
 async def count_tokens(service: Service, exchange: Exchange) -> None:

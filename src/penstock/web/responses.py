@@ -21,4 +21,5 @@ async def responses(service: Service, exchange: Exchange) -> None:
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder, sink = StreamEncoder(head), StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)

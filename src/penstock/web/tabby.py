@@ -17,7 +17,8 @@ async def complete(service: Service, exchange: Exchange, body: bytes) -> None:
     request = tabby.parse(body, fills_gaps=fills_gaps)
     encoder = tabby.Encoder(exchange.number)
     sink = WholeSink(exchange)
-    await while_connected(exchange, partial(service.generate, request, encoder, sink))
+    generate = partial(service.generate, request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
 
 
 async def take_events(service: Service, exchange: Exchange) -> None:

@@ -48,4 +48,5 @@ async def _answer(
     sink: Sink = WholeSink(exchange)
     if asked.stream:
         encoder, sink = StreamEncoder(asked, is_special), StreamSink(exchange)
-    await while_connected(exchange, partial(service.generate, asked.request, encoder, sink))
+    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
