@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from json import dumps
 from typing import Any
 
-import msgspec
-
 from penstock.events import Delta, Ended, Event, Failed, Finished, Usage
 from penstock.protocols import sse
 from penstock.protocols.answer_parser import AnswerParser
 from penstock.protocols.anthropic import tell_error
-from penstock.protocols.blocks import Block, Blocks, Closed, Grown, Opened, Step, read
+from penstock.protocols.blocks import (
+    Block,
+    Blocks,
+    Closed,
+    Grown,
+    Opened,
+    Step,
+    read,
+    read_arguments,
+)
 from penstock.protocols.parts import call_id
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens"}
@@ -147,17 +154,11 @@ class WholeEncoder:
 
     def _content(self, row: Iterable[Block]) -> list[dict[str, Any]]:
         return [
-            self._head.block(block, _input(block.text) if block.kind == "call" else block.text)
+            self._head.block(
+                block, read_arguments(block.text) if block.kind == "call" else block.text
+            )
             for block in row
         ]
-
-
-def _input(arguments: str) -> object:
-    """A call that was cut short has none."""
-    try:
-        return msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        return {}
 
 
 def _event(name: str, **fields: object) -> bytes:

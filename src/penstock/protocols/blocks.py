@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from penstock.protocols.answer_parser import AnswerParser
 from penstock.protocols.parts import Arguments, Call, Content, Part, Reasoning
 
@@ -108,3 +110,11 @@ def read(text: str, parser: AnswerParser | None) -> Blocks:
     for _ in (*blocks.push(text), *blocks.end()):
         """Only where they lead matters."""
     return blocks
+
+
+def read_arguments(text: str) -> object:
+    """A call's arguments; those of a call that was cut short are none."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}

@@ -12,7 +12,18 @@ from penstock.protocols.anthropic import tell_error as tell_anthropic_error
 from penstock.protocols.openai import tell_error
 from penstock.protocols.tgi import tell_error as tell_tgi_error
 from penstock.service import Service
-from penstock.web import anthropic, jobs, native, openai, responses, tabby, tgi, tokens, ws
+from penstock.web import (
+    anthropic,
+    jobs,
+    native,
+    openai,
+    responses,
+    stored_responses,
+    tabby,
+    tgi,
+    tokens,
+    ws,
+)
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
@@ -47,6 +58,8 @@ def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
     """The root is TGI's for a POST only."""
     if scope["path"] == "/" and scope["method"] != "POST":
         return None
+    if stored_responses.wants_stream(scope):
+        return "GET", stored_responses.read_stored
     return ROUTES.get(scope["path"])
 
 
@@ -58,6 +71,7 @@ class App:
         self._requests = Requests()
         self._ops = make_ops(service, self._requests)
         jobs.add_jobs(self._ops, service)
+        stored_responses.add_stored_responses(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
