@@ -10,9 +10,9 @@ from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import embedded_model
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def lines_go_to_logging() -> None:
-    """Where `caplog` finds them."""
+    """Where `caplog` finds them, also after a test of a command that sends them elsewhere."""
     logs.to_logging()
 
 

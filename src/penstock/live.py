@@ -26,6 +26,8 @@ class Live:
         """The id by which its client knows it."""
         self.flow = Flow()
         self.terminal: Terminal | None = None
+        self.prompt_tokens = 0
+        """Known once the request was admitted."""
         self.told = False
         """The writer has the terminal in its hand."""
         self.scope = trio.CancelScope()

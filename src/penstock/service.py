@@ -136,6 +136,7 @@ class Service:
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):
             prompt = await served.prepare(request)
+            live.prompt_tokens = len(prompt.token_ids)
             shown = served.speech.shown(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
             async with self._allowance(caller) as allowance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def app(model: Model, tokenizer: Tokenizer) -> App:
     return App(assemble(Settings(slots=2), "default", make_engine(model, slots=2), tokenizer))
 
 
-def events_of(client: MemoryClient) -> list[dict[str, object]]:
+def events_of(client: MemoryClient) -> list[dict[str, Any]]:
     blocks = client.body.decode().split("\n\n")[:-1]
     return [json.loads(block.split("\ndata: ")[1]) for block in blocks]
 
@@ -49,9 +50,11 @@ async def test_a_stream_tells_what_the_whole_does_and_what_openais_chat_does(
             )
         )
     deltas = [event["delta"] for event in stream if event["type"] == "content_block_delta"]
-    text = "".join(delta["text"] for delta in deltas)  # type: ignore[index]
+    text = "".join(delta["text"] for delta in deltas)
     assert text == whole["content"][0]["text"] == chat.text != ""
     end = next(event for event in stream if event["type"] == "message_delta")
+    told = stream[0]["message"]["usage"]
+    assert told["input_tokens"] == whole["usage"]["input_tokens"] > 0
     assert end["usage"] == whole["usage"]
     assert end["delta"] == {key: whole[key] for key in ("stop_reason", "stop_sequence")}
     assert whole["stop_sequence"] == (["."] if "stop_sequences" in more else [None])[0]
@@ -81,3 +84,32 @@ async def test_refusals_are_statuses_in_anthropics_shape(
         client = await fetch(post(app, path, ASK | changes | {"stream": True}))
     assert (client.status, client.json["error"]["type"]) == (status, kind)
     assert client.json["type"] == "error"
+
+
+SCHEMA = {"properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+TOOL: dict[str, object] = {"name": "add", "input_schema": {"type": "object", **SCHEMA}}
+
+
+async def test_a_tool_is_called_and_answered(app: App) -> None:
+    asked = ASK | {"tools": [TOOL], "max_tokens": 100, "temperature": 0}
+    chosen = {"type": "any", "disable_parallel_tool_use": True}
+    async with running(app):
+        whole = (await fetch(post(app, PATH, asked | {"tool_choice": chosen}))).json
+        stream = events_of(
+            await fetch(post(app, PATH, asked | {"tool_choice": chosen, "stream": True}))
+        )
+        (call,) = whole["content"]
+        said = {"type": "tool_result", "tool_use_id": call["id"], "content": "3"}
+        messages = [
+            *ASK["messages"],  # type: ignore[misc]
+            {"role": "assistant", "content": whole["content"]},
+            {"role": "user", "content": [said]},
+        ]
+        answered = await fetch(post(app, PATH, asked | {"messages": messages, "max_tokens": 9}))
+    assert whole["stop_reason"] == "tool_use"
+    assert (call["type"], call["name"], call["input"]["a"] in (1, 2)) == ("tool_use", "add", True)
+    pieces = [
+        event["delta"]["partial_json"] for event in stream if "index" in event and "delta" in event
+    ]
+    assert json.loads("".join(pieces)) == call["input"]
+    assert answered.status == 200

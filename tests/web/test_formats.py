@@ -231,9 +231,44 @@ async def test_a_bad_schema_is_refused_by_name_and_the_next_answer_is_right(app:
     assert client.json["choices"][0]["message"]["content"] == "fine"
 
 
-async def test_messages_with_calls_need_a_template_that_can_express_them(app: App) -> None:
-    call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
-    for message in ({"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "5"}):
-        client = await ask(app, messages=[{"role": "user", "content": "Hi"}, message])
+CALLED: list[Any] = [
+    {"role": "user", "content": "Hi"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+        ],
+    },
+    {"role": "tool", "content": "5", "tool_call_id": "c"},
+]
+
+
+async def test_messages_with_calls_need_a_template_that_can_express_them(
+    model: Model, tokenizer: Tokenizer, nursery: trio.Nursery
+) -> None:
+    template = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no') }}"
+    template += "{% endif %}{% endfor %}"
+    told = Tokenizer(tokenizer.vocabulary, template=template, bos="<|endoftext|>")
+    engine = Engine(model, slots=1, max_len=1024, prefill_chunk=128)
+    app = App(assemble(Settings(slots=1), "default", engine, told))
+    nursery.start_soon(app.service.run)
+    for message in CALLED[1:]:
+        client = await ask(app, messages=[CALLED[0], message])
         assert (client.status, client.json["error"]["param"]) == (400, "messages")
         assert "template" in client.json["error"]["message"]
+
+
+async def test_the_embedded_model_goes_on_from_what_a_tool_has_said(app: App) -> None:
+    client = await ask(app, messages=CALLED, tools=TOOLS, max_tokens=20)
+    assert client.status == 200
+    assert client.json["choices"][0]["message"]["role"] == "assistant"
+
+
+async def test_arguments_are_an_object_though_the_schema_does_not_say_so(app: App) -> None:
+    parameters = {"properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    for seed in range(5):
+        client = await ask(app, tools=[tool], tool_choice="required", seed=seed, max_tokens=900)
+        (call,) = client.json["choices"][0]["message"]["tool_calls"]
+        assert json.loads(call["function"]["arguments"])["a"] in (1, 2)

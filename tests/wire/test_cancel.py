@@ -13,21 +13,32 @@ from .raw import Raw, post
 from .servers import Server
 from .test_http2 import PATH, SHORT, STREAMED
 
+TGI = {"inputs": PROMPT, "parameters": {"max_new_tokens": 900, "ignore_eos": True}}
+MANY = {"max_tokens": 900, "ignore_eos": True, "stream": True}
+STREAMS = [
+    (PATH, STREAMED),
+    ("/v1/chat/completions", {"messages": STORY, **MANY}),
+    ("/v1/messages", {"messages": STORY, **MANY}),
+    ("/v1/responses", {"input": PROMPT, **MANY, "max_output_tokens": 900}),
+    ("/generate_stream", TGI),
+]
+
 
 def cancel(server: Server, number: str) -> tuple[int, object]:
     answer = server.ask("POST", f"/v1/requests/{number}/cancel")
     return answer.status, answer.json
 
 
-def test_a_stream_is_ended_and_told(server: Server) -> None:
+@pytest.mark.parametrize(("path", "asked"), STREAMS)
+def test_a_stream_is_ended_and_told(server: Server, path: str, asked: dict[str, object]) -> None:
     with server.endings() as ended, Raw(server) as peer:
-        peer.send(post(PATH, STREAMED))
+        peer.send(post(path, asked))
         head = peer.read_until(b"data: ").decode()
         found = re.search(r"x-request-id: (\w+)", head)
         assert found, head
         assert cancel(server, found[1]) == (200, {"request_id": found[1], "status": "cancelled"})
         rest = peer.read_until(b"0\r\n\r\n")
-        assert b'"code":"cancelled"' in rest
+        assert b"cancelled by the client" in rest
         assert b"[DONE]" not in rest
         assert cancel(server, found[1])[0] == 404
     assert ended == {"client": 1}

@@ -34,6 +34,8 @@ class Order:
     """The Idempotency-Key, which counts for its owner only."""
     digest: bytes = b""
     """Of the body: one key stands for one of them."""
+    about: str = ""
+    """What the dialect in which it was asked for wants back with it, in words of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from penstock.errors import (
     PenstockError,
     invalid,
 )
+from penstock.events import Delta, Finished
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
 from penstock.jobs.runner import Host, write
@@ -102,6 +103,21 @@ class Jobs:
             listed=False,
             owner=request.caller.scope,
         )
+
+    def can_keep(self, order: Order) -> bool:
+        """Whether there is room for what is generated otherwise: half of it is for jobs."""
+        held, bounds = self.store.held(), self.bounds
+        log_bytes = held.log_bytes + _log_bytes(order.request, order.request.max_tokens or 0)
+        return 2 * held.jobs < bounds.max_jobs and 2 * log_bytes < bounds.log_bytes
+
+    async def keep(self, job_id: str, order: Order, text: str, end: Finished) -> None:
+        """Keep what was generated otherwise, as a job that has ended. Raises `PenstockError`."""
+        reserved = 2 * RECORD_BYTES + 4 * (len(text) + order.request.characters)
+        log = await self.store.create(Job(job_id, order, reserved))
+        epoch = await log.claim()
+        if text:
+            await log.append(epoch, Delta(text, (), end.through), urgent=True)
+        await log.append(epoch, end, urgent=True)
 
     async def find(self, owner: str, job_id: str) -> Log:
         """The log of a job of `owner`. Raises `PenstockError`."""

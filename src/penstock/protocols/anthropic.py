@@ -11,26 +11,27 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError, invalid
+from penstock.errors import PenstockError, invalid, unsupported
+from penstock.protocols.anthropic_messages import ChatTurn, parse_system, parse_turns
 from penstock.protocols.body import decode
 from penstock.protocols.common import (
     BOUNDS,
     Bounds,
-    ChatMessage,
     TextPart,
     check_bounds,
-    parse_messages,
     parse_stop,
     refuse,
 )
+from penstock.protocols.constraints import parse_schema
 from penstock.protocols.sse import dump
-from penstock.requests import GenerateRequest, Message, Sampling
+from penstock.protocols.tools import ChosenFunction, Function, Tool, ToolChoice, parse_tools
+from penstock.requests import GenerateRequest, Grammar, Message, Sampling, Tools
 
-ROLES = ("user", "assistant")
 NUMBERS: Mapping[str, Bounds] = {**BOUNDS, "temperature": Bounds(0, 1), "top_k": Bounds(0, 1 << 20)}
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
@@ -38,13 +39,31 @@ _TYPES = {
 }
 
 
+class ToolBody(msgspec.Struct):
+    """One of `tools`. Those of another type than custom would run on the server."""
+
+    name: str
+    type: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+
+
+class Choice(msgspec.Struct):
+    """Which of the tools to use: auto, any, none, or the one of that name."""
+
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
 class Asking(msgspec.Struct):
     """What a message and a count of its tokens have in common."""
 
-    messages: list[ChatMessage]
+    messages: list[ChatTurn]
     model: str | None = None
     system: str | list[TextPart] | None = None
-    tool_choice: dict[str, Any] | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: Choice | None = None
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
 
@@ -84,7 +103,11 @@ def parse(body: bytes) -> Asked:
         sampling=Sampling.of(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k),
         stop=parse_stop(asked.stop_sequences, "stop_sequences"),
         ignore_eos=bool(asked.ignore_eos),
+        tools=_tools(asked),
+        grammar=_grammar(asked),
     )
+    if request.grammar and request.tools and request.tools.forced:
+        raise invalid("tool_choice", "tool_choice and output_config both say what is answered")
     return Asked(request, bool(asked.stream))
 
 
@@ -92,7 +115,7 @@ def parse_count(body: bytes) -> GenerateRequest:
     """A message of which only the tokens are counted. Raises `PenstockError`."""
     asked = decode(body, CountBody)
     _check(asked)
-    return GenerateRequest(messages=_messages(asked), model=asked.model)
+    return GenerateRequest(messages=_messages(asked), model=asked.model, tools=_tools(asked))
 
 
 def tell_error(error: PenstockError) -> tuple[int, str]:
@@ -104,28 +127,42 @@ def tell_error(error: PenstockError) -> tuple[int, str]:
 
 def _check(asked: Asking) -> None:
     check_bounds(asked, NUMBERS)
-    refuse(
-        tool_choice=_type_of(asked.tool_choice) in ("any", "tool"),
-        thinking=_type_of(asked.thinking) == "enabled",
-        output_config=bool((asked.output_config or {}).get("format")),
-    )
-
-
-def _type_of(choice: Mapping[str, Any] | None) -> object:
-    return (choice or {}).get("type")
+    # How long a model thinks cannot be told to it here.
+    refuse(thinking=(asked.thinking or {}).get("type") == "enabled")
 
 
 def _messages(asked: Asking) -> tuple[Message, ...]:
-    for index, message in enumerate(asked.messages):
-        if message.role not in ROLES:
-            raise invalid(f"messages[{index}].role", "role must be user or assistant")
-    messages = parse_messages(asked.messages)
-    if messages[-1].role != "user":
-        # Templates close the assistant's turn, so it would be answered instead of continued.
-        raise invalid("messages", "messages: the last must be of role user")
-    if not asked.system:
-        return messages
-    parts = asked.system if isinstance(asked.system, list) else [TextPart("text", asked.system)]
-    if any(part.type != "text" or part.text is None for part in parts):
-        raise invalid("system", "system must be a string or blocks of type text")
-    return (Message("system", "\n".join(part.text or "" for part in parts)), *messages)
+    return parse_system(asked.system) + parse_turns(asked.messages)
+
+
+def _tools(asked: Asking) -> Tools | None:
+    tools = [_tool(index, tool) for index, tool in enumerate(asked.tools or ())]
+    choice = asked.tool_choice or Choice("auto")
+    parallel = not choice.disable_parallel_tool_use
+    match choice:
+        case Choice(type="auto" | "none" as kind):
+            return parse_tools(tools, kind, parallel)
+        case Choice(type="any"):
+            return parse_tools(tools, "required", parallel)
+        case Choice(type="tool", name=str(name)):
+            return parse_tools(tools, ToolChoice(ChosenFunction(name)), parallel)
+        case _:
+            raise invalid("tool_choice", "tool_choice must be auto, any, none, or tool with a name")
+
+
+def _tool(index: int, tool: ToolBody) -> Tool:
+    if tool.type not in (None, "custom"):
+        where = f"tools[{index}].type"
+        raise unsupported(where, f"{where}: only custom tools, which the client runs, are there")
+    return Tool("function", Function(tool.name, tool.description, tool.input_schema))
+
+
+def _grammar(asked: Asking) -> Grammar | None:
+    match (asked.output_config or {}).get("format"):
+        case None:
+            return None
+        case {"type": "json_schema", "schema": dict() as schema}:
+            return parse_schema(schema, "output_config")
+        case _:
+            message = "output_config.format must be of type json_schema, with a schema"
+            raise invalid("output_config", message)

@@ -1,25 +1,38 @@
 """Anthropic's answers: named events of a stream, or one object at the end.
 
-A stream's `message_start` goes out before the prompt's tokens are told here, so it says 0 of them;
-`message_delta`, whose counts are totals that overwrite those before, says how many there were.
+An answer is a row of blocks: thoughts, text, and calls of tools, each opened, filled and closed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from json import dumps
 from typing import Any
 
 from penstock.events import Delta, Ended, Event, Failed, Finished, Usage
 from penstock.protocols import sse
+from penstock.protocols.answer_parser import AnswerParser
 from penstock.protocols.anthropic import tell_error
+from penstock.protocols.blocks import (
+    Block,
+    Blocks,
+    Closed,
+    Grown,
+    Opened,
+    Step,
+    read,
+    read_arguments,
+)
+from penstock.protocols.parts import call_id
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens"}
-_BEFORE = (
-    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
-    b'"delta":{"type":"text_delta","text":'
-)
 _PING = sse.named("ping", '{"type":"ping"}')
+_DELTAS = {
+    "text": '"text_delta","text":',
+    "thoughts": '"thinking_delta","thinking":',
+    "call": '"input_json_delta","partial_json":',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,37 +51,82 @@ class Head:
             **rest,
         }
 
+    def block(self, block: Block, content: object) -> dict[str, Any]:
+        """`content` is its text, or the arguments of a call."""
+        if block.kind == "text":
+            return {"type": "text", "text": content}
+        if block.kind == "thoughts":
+            return {"type": "thinking", "thinking": content, "signature": ""}
+        named = {"id": f"toolu_{call_id(self.number, block.index)}", "name": block.name}
+        return {"type": "tool_use", **named, "input": content}
+
 
 class StreamEncoder:
-    """Events to server-sent events: one block of text, opened with the first event."""
+    """Events to server-sent events. `prompt_tokens` is asked when the first event is told."""
 
-    def __init__(self, head: Head) -> None:
-        self._opening = _start(head)
+    def __init__(
+        self,
+        head: Head,
+        *,
+        parser: AnswerParser | None = None,
+        prompt_tokens: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._head = head
+        self._blocks = Blocks(parser)
+        self._prompt_tokens = prompt_tokens
+        self._begun = False
 
     def encode(self, event: Event) -> bytes:
         match event:
             case Delta(text):
-                return self._open() + _BEFORE + f"{dumps(text)}}}}}\n\n".encode("ascii")
+                steps = b"".join(map(self._step, self._blocks.push(text)))
+                return self._begin() + steps if steps else b""
             case Ended():
                 raise AssertionError("one answer has no other end")
             case Finished():
-                return self._open() + _end(event)
+                steps = b"".join(map(self._step, self._blocks.end()))
+                return self._begin() + steps + self._end(event)
             case Failed(error):
                 return sse.named("error", tell_error(error)[1])
 
     def heartbeat(self) -> bytes:
         return _PING
 
-    def _open(self) -> bytes:
-        opening, self._opening = self._opening, b""
-        return opening
+    def _begin(self) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        nothing = {"stop_reason": None, "stop_sequence": None}
+        usage = _usage(Usage(self._prompt_tokens(), 0))
+        return _event(
+            "message_start", message=self._head.message(content=[], **nothing, usage=usage)
+        )
+
+    def _step(self, step: Step) -> bytes:
+        index = step.block.index
+        match step:
+            case Opened(block):
+                empty = self._head.block(block, {} if block.kind == "call" else "")
+                return _event("content_block_start", index=index, content_block=empty)
+            case Grown(block, text):
+                told = f'"index":{index},"delta":{{"type":{_DELTAS[block.kind]}{dumps(text)}}}'
+                return sse.named("content_block_delta", f'{{"type":"content_block_delta",{told}}}')
+            case Closed():
+                return _event("content_block_stop", index=index)
+
+    def _end(self, finished: Finished) -> bytes:
+        stop = _stop(finished, called=self._blocks.called)
+        return _event("message_delta", delta=stop, usage=_usage(finished.usage)) + _event(
+            "message_stop"
+        )
 
 
 class WholeEncoder:
     """Events to one JSON object."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, *, parser: AnswerParser | None = None) -> None:
         self._head = head
+        self._parser = parser
         self._pieces: list[str] = []
 
     def encode(self, event: Event) -> bytes:
@@ -79,45 +137,41 @@ class WholeEncoder:
             case Ended():
                 raise AssertionError("one answer has no other end")
             case Finished():
-                content = [{"type": "text", "text": "".join(self._pieces)}]
-                told = self._head.message(
-                    content=content, **_stop(event), usage=_usage(event.usage)
-                )
-                return sse.dump(told).encode("ascii")
+                return sse.dump(self._whole(event)).encode("ascii")
             case Failed(error):
                 return tell_error(error)[1].encode("ascii")
 
     def heartbeat(self) -> bytes:
         return b""
 
+    def _whole(self, finished: Finished) -> dict[str, Any]:
+        blocks = read("".join(self._pieces), self._parser)
+        return self._head.message(
+            content=self._content(blocks.row),
+            **_stop(finished, called=blocks.called),
+            usage=_usage(finished.usage),
+        )
 
-def _start(head: Head) -> bytes:
-    nothing = {"stop_reason": None, "stop_sequence": None}
-    message = head.message(content=[], **nothing, usage=_usage(Usage(0, 0)))
-    block = {"type": "text", "text": ""}
-    return _event("message_start", message=message) + _event(
-        "content_block_start", index=0, content_block=block
-    )
-
-
-def _end(finished: Finished) -> bytes:
-    return (
-        _event("content_block_stop", index=0)
-        + _event("message_delta", delta=_stop(finished), usage=_usage(finished.usage))
-        + _event("message_stop")
-    )
+    def _content(self, row: Iterable[Block]) -> list[dict[str, Any]]:
+        return [
+            self._head.block(
+                block, read_arguments(block.text) if block.kind == "call" else block.text
+            )
+            for block in row
+        ]
 
 
 def _event(name: str, **fields: object) -> bytes:
     return sse.named(name, sse.dump({"type": name, **fields}))
 
 
-def _stop(finished: Finished) -> dict[str, Any]:
+def _stop(finished: Finished, *, called: bool) -> dict[str, Any]:
     reason = _REASONS.get(finished.finish_reason, finished.finish_reason)
-    return {
-        "stop_reason": "stop_sequence" if finished.cut else reason,
-        "stop_sequence": finished.cut,
-    }
+    if finished.cut:
+        reason = "stop_sequence"
+    elif called and finished.finish_reason == "stop":
+        reason = "tool_use"
+    return {"stop_reason": reason, "stop_sequence": finished.cut}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

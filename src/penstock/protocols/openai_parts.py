@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from typing import Any, TypeAlias
 
 from penstock.events import Ended, Finished
 from penstock.protocols.answer_parser import AnswerParser
-from penstock.protocols.parts import Arguments, Call, Content, Part, Reasoning
+from penstock.protocols.parts import Arguments, Call, Content, Part, Reasoning, call_id
 
 Parsers: TypeAlias = Sequence[AnswerParser]
 """One for each choice, or none where an answer is nothing but text."""
@@ -53,6 +52,5 @@ def finish_reason(ended: Ended | Finished, parser: AnswerParser | None) -> str:
 
 
 def _call(call: Call, seed: str) -> dict[str, Any]:
-    """With an id of nine letters and digits, the only ones that Mistral's template takes back."""
-    number = sha256(f"{seed}:{call.index}".encode()).hexdigest()[:9]
+    number = call_id(seed, call.index)
     return {"id": number, "type": "function", "function": {"name": call.name, "arguments": ""}}

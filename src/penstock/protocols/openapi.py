@@ -16,7 +16,6 @@ from penstock.protocols.common import BOUNDS, Bounds
 from penstock.protocols.operations import JSON, OPERATIONS, Operation
 
 _REFS = "#/components/schemas/{name}"
-_REFS = "#/components/schemas/{name}"
 
 
 def make_document(version: str, operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
@@ -63,16 +62,18 @@ def _render(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    if names := re.findall(r"{(\w+)}", operation.path):
-        string = {"type": "string"}
-        return [{"name": name, "in": "path", "required": True, "schema": string} for name in names]
+    string = {"type": "string"}
+    named = [
+        {"name": name, "in": "path", "required": True, "schema": string}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
     if operation.query is None:
-        return []
+        return named
     _, schemas = msgspec.json.schema_components([operation.query], ref_template=_REFS)
     schema = schemas[operation.query.__name__]
     _bound(schemas, schema, BOUNDS)
     _require(schema, operation.required)
-    return [
+    return named + [
         {"name": name, "in": "query", "required": name in schema["required"], "schema": each}
         for name, each in schema["properties"].items()
     ]

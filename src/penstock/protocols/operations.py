@@ -21,6 +21,11 @@ class StreamQuery(msgspec.Struct):
     last_event_id: int | None = None
 
 
+class ResponseQuery(msgspec.Struct):
+    stream: bool = False
+    starting_after: int | None = None
+
+
 class ListQuery(msgspec.Struct):
     limit: int = jobs.DEFAULT_LIMIT
 
@@ -72,11 +77,25 @@ OPERATIONS: Sequence[Operation] = (
     _post(
         "/v1/responses",
         "OpenAI",
-        "Answer a conversation; nothing is stored.",
+        "Answer a conversation, in the background if wanted, and keep the answer for a while.",
         responses.ResponsesBody,
         required=("input",),
         answers=_STREAMABLE,
     ),
+    _get(
+        "/v1/responses/{response_id}",
+        "OpenAI",
+        "A response that is kept, or its events.",
+        query=ResponseQuery,
+        answers=_STREAMABLE,
+    ),
+    Operation(
+        method="delete",
+        path="/v1/responses/{response_id}",
+        tag="OpenAI",
+        summary="Forget a response.",
+    ),
+    _post("/v1/responses/{response_id}/cancel", "OpenAI", "End a response."),
     _get("/v1/models", "OpenAI", "The models that are served."),
     _get("/v1/models/{model}", "OpenAI", "One model."),
     _post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeAlias
 
 
@@ -45,3 +46,11 @@ def overlap(text: str, marker: str) -> int:
         if text.endswith(marker[:length]):
             return length
     return 0
+
+
+def call_id(seed: str, index: int) -> str:
+    """Nine letters and digits, the only ids that Mistral's template takes back.
+
+    `seed` is what no other answer has, `index` what no other call of it has.
+    """
+    return sha256(f"{seed}:{index}".encode()).hexdigest()[:9]

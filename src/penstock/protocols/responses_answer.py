@@ -3,94 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from penstock.errors import PenstockError
-from penstock.events import Delta, Ended, Event, Failed, Finished, Usage
+from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols import sse
+from penstock.protocols.answer_parser import AnswerParser
+from penstock.protocols.blocks import Block, Blocks, Closed, Grown, Opened, Step, read
 from penstock.protocols.openai import dump_error
+from penstock.protocols.responses_head import Head, render_part, status_of
 
-_PLACE = {"output_index": 0, "content_index": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What names one answer, and what it repeats of the request. `created` is in s since 1970."""
-
-    number: str
-    model: str
-    created: int
-    repeated: Mapping[str, Any]
-
-    @property
-    def item_id(self) -> str:
-        return f"msg_{self.number}"
-
-    def response(self, status: str, **rest: object) -> dict[str, Any]:
-        return {
-            "id": f"resp_{self.number}",
-            "object": "response",
-            "created_at": self.created,
-            "status": status,
-            "error": None,
-            "incomplete_details": None,
-            "model": self.model,
-            "output": [],
-            "parallel_tool_calls": True,
-            "previous_response_id": None,
-            "store": False,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
-            "truncation": "disabled",
-            "usage": None,
-            **self.repeated,
-            **rest,
-        }
-
-    def item(self, status: str, *content: object) -> dict[str, Any]:
-        return {
-            "id": self.item_id,
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": list(content),
-        }
-
-    def ended(self, finished: Finished, text: str) -> dict[str, Any]:
-        """The whole response; it is incomplete where it ran into its limit."""
-        status, why = "completed", None
-        if finished.finish_reason == "length":
-            status, why = "incomplete", {"reason": "max_output_tokens"}
-        return self.response(
-            status,
-            incomplete_details=why,
-            output=[self.item(status, render_part(text))],
-            usage=_usage(finished.usage),
-        )
+_NAMES = {"text": "output_text", "thoughts": "reasoning_text", "call": "function_call_arguments"}
 
 
 class StreamEncoder:
-    """Events to server-sent events: one item with one part of text, opened before the first."""
+    """Events to server-sent events: each item of the output is opened, filled and closed.
 
-    def __init__(self, head: Head) -> None:
+    Who has read events up to number `after` gets those behind it, and the last in any case.
+    """
+
+    def __init__(self, head: Head, parser: AnswerParser | None = None, *, after: int = -1) -> None:
         self._head = head
+        self._blocks = Blocks(parser)
         self._numbers = count()
+        self._after = after
         self._opened = False
-        self._pieces: list[str] = []
 
     def encode(self, event: Event) -> bytes:
         match event:
             case Delta(text):
-                self._pieces.append(text)
-                fields = {"item_id": self._head.item_id, **_PLACE, "delta": text, "logprobs": []}
-                return self._open() + self._event("response.output_text.delta", fields)
+                opening = self._open()
+                return opening + b"".join(self._step(step) for step in self._blocks.push(text))
             case Ended():
                 raise AssertionError("one answer has no other end")
             case Finished():
-                return self._open() + self._close(event)
+                opening, status = self._open(), status_of(event)
+                rest = b"".join(self._step(step, status) for step in self._blocks.end())
+                return opening + rest + self._terminal(self._head.ended(event, self._blocks))
             case Failed(error):
                 return self._open() + self._fail(error)
 
@@ -102,42 +52,68 @@ class StreamEncoder:
             return b""
         self._opened = True
         response = {"response": self._head.response("in_progress")}
-        item = {"output_index": 0, "item": self._head.item("in_progress")}
-        part = {"item_id": self._head.item_id, **_PLACE, "part": render_part("")}
-        return (
-            self._event("response.created", response)
-            + self._event("response.in_progress", response)
-            + self._event("response.output_item.added", item)
-            + self._event("response.content_part.added", part)
-        )
+        return self._event("created", response) + self._event("in_progress", response)
 
-    def _close(self, finished: Finished) -> bytes:
-        text = "".join(self._pieces)
-        response = self._head.ended(finished, text)
-        place = {"item_id": self._head.item_id, **_PLACE}
-        done = {"output_index": 0, "item": response["output"][0]}
-        return (
-            self._event("response.output_text.done", {**place, "text": text, "logprobs": []})
-            + self._event("response.content_part.done", {**place, "part": render_part(text)})
-            + self._event("response.output_item.done", done)
-            + self._event(f"response.{response['status']}", {"response": response})
-        )
+    def _step(self, step: Step, last: str = "completed") -> bytes:
+        match step:
+            case Opened(block):
+                return self._begin(block)
+            case Grown(block, text):
+                logprobs: dict[str, Any] = {"logprobs": []} if block.kind == "text" else {}
+                told = {**self._place(block), "delta": text, **logprobs}
+                return self._event(f"{_NAMES[block.kind]}.delta", told)
+            case Closed(block):
+                return self._close(block, last)
+
+    def _begin(self, block: Block) -> bytes:
+        item = self._head.item(block, "in_progress")
+        added = self._event("output_item.added", {"output_index": block.index, "item": item})
+        if block.kind == "call":
+            return added
+        part = {**self._place(block), "part": render_part(block, [])}
+        return added + self._event("content_part.added", part)
+
+    def _close(self, block: Block, status: str) -> bytes:
+        place = self._place(block)
+        item = {"output_index": block.index, "item": self._head.item(block, status)}
+        if block.kind == "call":
+            told = {**place, "name": block.name, "arguments": block.text}
+            filled = self._event("function_call_arguments.done", told)
+        else:
+            logprobs: dict[str, Any] = {"logprobs": []} if block.kind == "text" else {}
+            told = {**place, "text": block.text, **logprobs}
+            filled = self._event(f"{_NAMES[block.kind]}.done", told) + self._event(
+                "content_part.done", {**place, "part": render_part(block)}
+            )
+        return filled + self._event("output_item.done", item)
+
+    def _place(self, block: Block) -> dict[str, Any]:
+        place = {"item_id": self._head.item_id(block), "output_index": block.index}
+        return place if block.kind == "call" else {**place, "content_index": 0}
 
     def _fail(self, error: PenstockError) -> bytes:
+        """One that was cancelled has failed, too: there is no event of its own for that."""
         told = {"code": error.kind.code, "message": error.message}
-        response = self._head.response("failed", error=told)
-        return self._event("response.failed", {"response": response})
+        return self._terminal(self._head.response("failed", error=told))
+
+    def _terminal(self, response: Mapping[str, Any]) -> bytes:
+        self._after = -1
+        return self._event(str(response["status"]), {"response": response})
 
     def _event(self, name: str, fields: Mapping[str, Any]) -> bytes:
-        told = {"type": name, "sequence_number": next(self._numbers), **fields}
-        return sse.named(name, sse.dump(told))
+        number = next(self._numbers)
+        if number <= self._after:
+            return b""
+        kind = f"response.{name}"
+        return sse.named(kind, sse.dump({"type": kind, "sequence_number": number, **fields}))
 
 
 class WholeEncoder:
     """Events to one JSON object."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, parser: AnswerParser | None = None) -> None:
         self._head = head
+        self._parser = parser
         self._pieces: list[str] = []
 
     def encode(self, event: Event) -> bytes:
@@ -148,23 +124,10 @@ class WholeEncoder:
             case Ended():
                 raise AssertionError("one answer has no other end")
             case Finished():
-                return sse.dump(self._head.ended(event, "".join(self._pieces))).encode("ascii")
+                blocks = read("".join(self._pieces), self._parser)
+                return sse.dump(self._head.ended(event, blocks)).encode("ascii")
             case Failed(error):
                 return dump_error(error).encode("ascii")
 
     def heartbeat(self) -> bytes:
         return b""
-
-
-def render_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": usage.total_tokens,
-    }

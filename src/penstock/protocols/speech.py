@@ -34,6 +34,10 @@ class Speech:
             return []
         return [self._parser(request) for _ in range(request.n)]
 
+    def parser(self, request: GenerateRequest) -> AnswerParser | None:
+        """That of the only answer, or None where it is nothing but text."""
+        return next(iter(self.parsers(request)), None)
+
     def shown(self, request: GenerateRequest) -> Mapping[int, str]:
         """Special tokens that the parsers look for in the text."""
         if request.tools is None:

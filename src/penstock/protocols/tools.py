@@ -80,7 +80,8 @@ def tool_grammar(tools: Tools, form: CallFormat, special: Callable[[str], int | 
     rules.append("call: " + " | ".join(f"call{index}" for index in range(len(chosen))))
     for index, function in enumerate(chosen):
         before = json.dumps({"name": function["name"], form.arguments: 0})[:-2]
-        schema = lean_schema(function.get("parameters") or {"type": "object"}, "tools")
+        # Arguments are always an object, whether or not the schema says so.
+        schema = lean_schema({"type": "object"} | (function.get("parameters") or {}), "tools")
         rules.append(f'call{index}: {quote(before)} args{index} "}}"\nargs{index}: %json {schema}')
     text = "\n".join(rules)
     if len(text.encode()) > 2 * MAX_SCHEMA_BYTES:

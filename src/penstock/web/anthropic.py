@@ -15,11 +15,15 @@ from penstock.web.stream import StreamSink, WholeSink
 
 async def messages(service: Service, exchange: Exchange) -> None:
     asked = anthropic.parse(await exchange.read_body(service.limits.max_body_bytes))
-    head = Head(origin.current().number, served_for(service, exchange, asked.request.model).name)
-    encoder: Encoder = WholeEncoder(head)
+    served = served_for(service, exchange, asked.request.model)
+    head = Head(origin.current().number, served.name)
+    parser = served.speech.parser(asked.request)
+    encoder: Encoder = WholeEncoder(head, parser=parser)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder, sink = StreamEncoder(head), StreamSink(exchange)
+        live = exchange.live
+        encoder = StreamEncoder(head, parser=parser, prompt_tokens=lambda: live.prompt_tokens)
+        sink = StreamSink(exchange)
     await answer(service, exchange, asked.request, encoder, sink)
 
 

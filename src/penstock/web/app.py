@@ -21,6 +21,7 @@ from penstock.web import (
     openai,
     playground,
     responses,
+    stored_responses,
     tabby,
     tgi,
     tokens,
@@ -64,6 +65,8 @@ def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
     """The root is TGI's for a POST only."""
     if scope["path"] == "/" and scope["method"] != "POST":
         return None
+    if stored_responses.wants_stream(scope):
+        return "GET", stored_responses.read_stored
     return ROUTES.get(scope["path"])
 
 
@@ -81,6 +84,7 @@ class App:
         jobs.add_jobs(self._ops, service)
         add_usage(self._ops, service)
         flow.add_flow(self._ops, service)
+        stored_responses.add_stored_responses(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols import sse
 from penstock.web.exchange import JSON, Exchange, Headers
 
+BeforeEnd: TypeAlias = Callable[[Finished], Awaitable[None]]
+
+
+async def nothing(_: Finished) -> None:
+    """The end of most answers is told at once."""
+
 
 class StreamSink:
-    """Server-sent events. Headers go out with the first bytes; an error before them is a status."""
+    """Server-sent events. Headers go out with the first bytes; an error before them is a status.
 
-    def __init__(self, exchange: Exchange) -> None:
+    `before_end` is awaited before a normal end is told.
+    """
+
+    def __init__(self, exchange: Exchange, before_end: BeforeEnd = nothing) -> None:
         self._exchange = exchange
+        self._before_end = before_end
 
     async def open(self) -> None:
         """Headers wait for the first bytes."""
@@ -31,6 +42,8 @@ class StreamSink:
                 await self._exchange.respond_error(event.error)
                 return
             await self._exchange.start(200, sse.HEADERS)
+        if isinstance(event, Finished):
+            await self._before_end(event)
         await self._exchange.write(data, last=isinstance(event, Finished | Failed))
 
     def release(self) -> None:
@@ -40,13 +53,19 @@ class StreamSink:
 class WholeSink:
     """One JSON object. The only bytes that arrive are those of the terminal event.
 
-    `headers` gives further ones for an answer that ended well.
+    `before_end` is awaited before it is told, and `headers` gives further ones, for an answer that
+    ended well.
     """
 
     def __init__(
-        self, exchange: Exchange, headers: Callable[[Finished], Headers] = lambda finished: ()
+        self,
+        exchange: Exchange,
+        before_end: BeforeEnd = nothing,
+        *,
+        headers: Callable[[Finished], Headers] = lambda finished: (),
     ) -> None:
         self._exchange = exchange
+        self._before_end = before_end
         self._headers = headers
 
     async def open(self) -> None:
@@ -60,6 +79,7 @@ class WholeSink:
         if isinstance(event, Failed):
             await self._exchange.respond_error(event.error)
         elif isinstance(event, Finished):
+            await self._before_end(event)
             await self._exchange.respond(200, [*JSON, *self._headers(event)], data)
 
     def release(self) -> None:

@@ -60,7 +60,7 @@ async def _answer(
 ) -> None:
     is_special = Spelling(served_for(service, exchange, None).tokenizer.vocabulary).is_special
     encoder: Encoder = WholeEncoder(asked, is_special, listed=listed)
-    sink: Sink = WholeSink(exchange, partial(_timings, service, asked))
+    sink: Sink = WholeSink(exchange, headers=partial(_timings, service, asked))
     if asked.stream:
         encoder, sink = StreamEncoder(asked, is_special), StreamSink(exchange)
     await answer(service, exchange, asked.request, encoder, sink)
