@@ -47,7 +47,7 @@ MEASURES = {
     "load": ["--measure", "load", "--duration-s", "15"],
     "stopped": ["--measure", "isolation", "--hold-s", "60", *PHASES],
     "leaving": ["--measure", "isolation", "--leaving", "1", *PHASES],
-    "departures": ["--measure", "departures", "--tries", "5"],
+    "departures": ["--measure", "departures", "--tries", "2"],
 }
 
 
