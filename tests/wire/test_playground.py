@@ -180,6 +180,32 @@ def test_a_job_is_read_on_after_a_reload(open_page: Open, server: Server) -> Non
     assert page.answer == expected
 
 
+def test_a_key_within_the_handshake_ends_that_as_well(open_page: Open, server: Server) -> None:
+    page = open_page()
+    page.page.click("#tab-complete")
+    page.wait_offer()
+    field = page.page.locator("#code")
+    for _ in range(3):
+        asked = page.number("asked")
+        # In one task of the page, so that the socket cannot have opened meanwhile.
+        page.page.evaluate(
+            """() => {
+              const plain = WebSocket;
+              window.WebSocket = class extends plain {
+                constructor(...given) {
+                  super(...given);
+                  queueMicrotask(() => document.getElementById('code').dispatchEvent(
+                    new KeyboardEvent('keydown', { key: 'Escape' })));
+                  window.WebSocket = plain;
+                }
+              };
+            }"""
+        )
+        field.press_sequentially("x")
+        page.wait("Number(document.getElementById('asked').textContent) > asked", asked=asked)
+    assert page.number("aborted") == 3
+
+
 def test_a_key_ends_the_completion_before_it(open_page: Open, server: Server) -> None:
     before = server.gauge("decode_rows")
     page = open_page()
