@@ -122,6 +122,14 @@ test("an aborted signal leaves as well, and throws its reason", async () => {
   }
 });
 
+test("a socket that is left before it has opened asks for nothing", async () => {
+  const leave = new AbortController();
+  const reading = gather(penstock.socket(LONG, { signal: leave.signal }));
+  leave.abort();
+  await assert.rejects(reading, { name: "AbortError" });
+  await assert.rejects(gather(penstock.socket(LONG, { signal: leave.signal })), { name: "AbortError" });
+});
+
 test("what is refused is an error with the server's code, over every wire", async () => {
   const bad = { prompt: "x", max_tokens: -1 };
   const ways = [() => gather(penstock.complete(bad)), () => gather(penstock.socket(bad)), () => penstock.submit(bad)];

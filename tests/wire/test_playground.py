@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,10 +122,10 @@ def test_the_focus_stays_where_it_is_when_an_answer_ends(open_page: Open) -> Non
     assert page.page.evaluate("document.activeElement.id") == "wheel"
 
 
-def go_on_and_on(route: Route) -> None:
-    """A plain stream knows no pace, so its answer must not be over before it is stopped."""
+def go_on_and_on(route: Route, *, answers: int = 1) -> None:
+    """A plain stream knows no pace, so it is made long enough not to be over before it is left."""
     said = json.loads(route.request.post_data or "{}")
-    asked = {**said, "max_tokens": 900, "ignore_eos": True}
+    asked = {**said, "max_tokens": 900, "ignore_eos": True, "n": answers}
     route.continue_(post_data=json.dumps(asked))
 
 
@@ -180,6 +181,32 @@ def test_a_job_is_read_on_after_a_reload(open_page: Open, server: Server) -> Non
     assert page.answer == expected
 
 
+def test_a_key_within_the_handshake_ends_that_as_well(open_page: Open, server: Server) -> None:
+    page = open_page()
+    page.page.click("#tab-complete")
+    page.wait_offer()
+    field = page.page.locator("#code")
+    for _ in range(3):
+        asked = page.number("asked")
+        # In one task of the page, so that the socket cannot have opened meanwhile.
+        page.page.evaluate(
+            """() => {
+              const plain = WebSocket;
+              window.WebSocket = class extends plain {
+                constructor(...given) {
+                  super(...given);
+                  queueMicrotask(() => document.getElementById('code').dispatchEvent(
+                    new KeyboardEvent('keydown', { key: 'Escape' })));
+                  window.WebSocket = plain;
+                }
+              };
+            }"""
+        )
+        field.press_sequentially("x")
+        page.wait("Number(document.getElementById('asked').textContent) > asked", asked=asked)
+    assert page.number("aborted") == 3
+
+
 def test_a_key_ends_the_completion_before_it(open_page: Open, server: Server) -> None:
     before = server.gauge("decode_rows")
     page = open_page()
@@ -227,7 +254,7 @@ def test_a_closed_tab_frees_the_slots_of_all_its_streams(open_page: Open, server
 
 def test_a_closed_tab_frees_the_slot_of_a_plain_stream(open_page: Open, server: Server) -> None:
     page = open_page()
-    page.page.route("**/v1/chat/completions", go_on_and_on)
+    page.page.route("**/v1/chat/completions", partial(go_on_and_on, answers=8))
     with server.endings() as ended:
         page.ask(STORY, wire="sse")
         page.wait_text(10)

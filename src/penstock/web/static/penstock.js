@@ -160,11 +160,15 @@ class SocketStream {
     this.#socket = new WebSocket(url, protocols);
     this.#socket.onopen = () => this.#send(opening);
     this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    const fail = ({ code }) => this.#queue.fail(signal?.aborted ? signal.reason : lost(code));
+    const fail = ({ code }) => this.#queue.fail(lost(code));
     this.#socket.onclose = fail;
     this.#socket.onerror = fail; // all that Node tells of a socket that never opened
-    if (signal?.aborted) this.close();
-    signal?.addEventListener("abort", () => this.close(), { once: true });
+    const abort = () => {
+      this.#queue.fail(signal.reason);
+      this.close();
+    };
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
   }
 
   /** Allow `count` more tokens. */
@@ -178,7 +182,9 @@ class SocketStream {
   }
 
   close() {
-    this.#socket.close(1000);
+    // Browsers complain in the console of a socket that is closed before it has opened.
+    if (this.#socket.readyState === 0) this.#socket.onopen = () => this.#socket.close(1000);
+    else this.#socket.close(1000);
   }
 
   async *[Symbol.asyncIterator]() {
