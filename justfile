@@ -16,7 +16,7 @@ serve *options:
 test *options: _tools
     {{ python }} -m pytest -m "not heavy" {{ options }}
 
-# The heavy ones: hundreds of schedules, cuts, schemas, planted bugs
+# The heavy ones: browsers, notebooks, hundreds of schedules, cuts, schemas, planted bugs
 [group('check')]
 heavy *options: _tools
     {{ python }} -m pytest -m heavy {{ options }}

@@ -21,7 +21,7 @@ AHEAD = 3
 Open = Callable[..., Playground]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.heavy,
     pytest.mark.skipif(missing() is not None, reason=f"{missing()} is not installed"),
 ]
 

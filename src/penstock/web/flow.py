@@ -17,7 +17,7 @@ MAX_NAMES = 64
 
 
 def add_flow(app: QuartTrio, service: Service) -> None:
-    """Whoever knows the id of a stream may look at it; nobody is told of the streams of others."""
+    """Who made a stream may look at it by its id; nobody is told of the streams of others."""
 
     @app.get("/v1/flow")
     async def flow() -> Response:
