@@ -52,6 +52,7 @@ LAYERS = {
     "penstock.web": 4,
     "penstock.asgi": 4,
     "penstock.cli": 4,
+    "penstock.client": 4,
     "penstock.__main__": 4,
 }
 # Rooms on one layer that do not know each other.
@@ -60,6 +61,7 @@ APART = [
     ("engine", "export"),
     ("protocols", "export"),
     ("protocols", "schedule"),
+    ("client", "web"),
 ]
 ALLOWED = {
     0: {"msgspec"},
@@ -69,6 +71,8 @@ ALLOWED = {
     4: {
         "trio",
         "click",
+        "httpx",
+        "httpx_sse",
         "msgspec",
         "h11",
         "wsproto",
