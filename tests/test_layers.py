@@ -74,6 +74,7 @@ LAYERS = {
     "penstock.asgi": 4,
     "penstock.logs": 4,
     "penstock.cli": 4,
+    "penstock.client": 4,
     "penstock.__main__": 4,
 }
 # Rooms on one layer that do not know each other.
@@ -82,6 +83,7 @@ APART = [
     ("engine", "export"),
     ("protocols", "export"),
     ("protocols", "schedule"),
+    ("client", "web"),
 ]
 ALLOWED = {
     0: {"msgspec"},
@@ -91,6 +93,8 @@ ALLOWED = {
     4: {
         "trio",
         "click",
+        "httpx",
+        "httpx_sse",
         "msgspec",
         "h11",
         "wsproto",
