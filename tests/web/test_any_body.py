@@ -75,6 +75,8 @@ class Maker:
     def _field(self, name: str, schema: dict[str, Any]) -> object:
         if self.random.random() < self.odd:
             return self.random.choice(ODD)
+        if "enum" in schema:
+            return self.random.choice(schema["enum"])
         return GOOD_TEXTS.get(name) or self._value(schema)
 
     def _value(self, schema: dict[str, Any]) -> object:
