@@ -144,7 +144,7 @@ async def test_any_body_gets_a_short_answer_that_is_no_fault_of_ours(
         for log in await app.service.jobs.listed(ANYONE, 1000):
             await app.service.jobs.delete(log)
         with trio.fail_after(30):  # responses in the background are not listed
-            while app.service.jobs.store.held().running:
+            while app.service.jobs.store.held().running:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         await trio.testing.wait_all_tasks_blocked()
     assert accepted, "no body was good, which shows nothing"
