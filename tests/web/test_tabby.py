@@ -107,7 +107,6 @@ async def test_a_chat_is_counted_as_it_is_prompted(app: App) -> None:
     ("path", "asked", "param"),
     [
         ("/tokenize", {"prompt": "Hi", "model": "x"}, "model"),
-        ("/tokenize", {"messages": [{"role": "tool", "content": "4"}]}, "messages"),
         ("/detokenize", {"tokens": [4096]}, "tokens"),
         ("/detokenize", {"tokens": [2**64]}, "tokens"),
     ],
