@@ -22,7 +22,9 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page, "run `just docs`"
 
 
-@pytest.mark.parametrize("command", ["serve", "generate", "export", "bench"])
+@pytest.mark.parametrize(
+    "command", ["serve", "generate", "export", "bench", "chat", "models", "completion"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "penstock", command, "--help"],

@@ -96,6 +96,7 @@ ALLOWED = {
         "httpx",
         "httpx_sse",
         "msgspec",
+        "outcome",
         "h11",
         "wsproto",
         "h2",
