@@ -96,6 +96,7 @@ ALLOWED = {
         "httpx",
         "httpx_sse",
         "msgspec",
+        "onnxruntime",
         "outcome",
         "h11",
         "wsproto",
