@@ -95,6 +95,7 @@ ALLOWED = {
         "click",
         "httpx",
         "httpx_sse",
+        "huggingface_hub",
         "msgspec",
         "onnxruntime",
         "outcome",

@@ -13,6 +13,7 @@ from penstock.cli.export import export
 from penstock.cli.generate import generate
 from penstock.cli.keys import keys
 from penstock.cli.models import models
+from penstock.cli.pull import pull
 from penstock.cli.serve import serve
 
 
@@ -31,3 +32,4 @@ main.add_command(models)
 main.add_command(chat)
 main.add_command(completion)
 main.add_command(doctor)
+main.add_command(pull)
