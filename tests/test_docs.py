@@ -23,7 +23,8 @@ def test_the_settings_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "generate", "export", "bench", "chat", "models", "completion"]
+    "command",
+    ["serve", "generate", "export", "bench", "chat", "models", "completion", "doctor", "pull"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     done = subprocess.run(

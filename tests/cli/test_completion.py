@@ -20,12 +20,10 @@ def test_bash_completes_commands_and_options(invoke: Invoke, tmp_path: Path) -> 
     command.chmod(0o755)
     script = """
         PATH=$1:$PATH; source "$1/source"
-        ask() {
-            COMPREPLY=() COMP_CWORD=$(($# - 1)) COMP_WORDS=("$@")
-            _penstock_completion penstock
-        }
-        ask penstock ser; echo "${COMPREPLY[@]}"
-        ask penstock chat --sys; echo "${COMPREPLY[@]}"
+        ask() { COMPREPLY=() COMP_CWORD=$(($# - 1)) COMP_WORDS=("$@")
+                _penstock_completion penstock; echo "${COMPREPLY[@]}"; }
+        ask penstock ser
+        ask penstock chat --sys
     """
     done = subprocess.run(
         ["bash", "-c", script, "bash", str(tmp_path)], capture_output=True, text=True, check=True
