@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 from .pages import PHONE, Playground, chromium, missing
-from .servers import Server, wait_until
+from .servers import Server
 
 STORY = "Tell me a story about a dog."
 FIXED: dict[str, Any] = {"temperature": 0, "max_tokens": 160}
@@ -258,8 +258,8 @@ def test_a_closed_tab_frees_the_slot_of_a_plain_stream(open_page: Open, server: 
     page = open_page()
     page.page.route("**/v1/chat/completions", go_on_and_on)
     with server.endings() as ended:
-        page.ask(STORY, wire="sse")
-        wait_until(lambda: server.gauge("live") == 1, "stream")
+        with page.page.expect_response("**/v1/chat/completions"):
+            page.ask(STORY, wire="sse")
         page.page.close()
     assert ended == {"disconnect": 1}
 
