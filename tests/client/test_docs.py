@@ -28,7 +28,7 @@ EXAMPLES = [*examples("docs/client.md"), *examples("README.md")]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
