@@ -76,8 +76,8 @@ PANELS = (
         "Engine busy",
         "percentunit",
         [("share", per_second("penstock_engine_busy_seconds_total"))],
-        "Of each second, the part in which a model ran. Near 1, it is the model that limits; below, "
-        "with readers waiting, it is the edge.",
+        "Of each second, the part in which a model ran. Near 1, the model is the limit; else, "
+        "with readers waiting, the edge is.",
     ),
     Panel(
         "Batch",

@@ -34,6 +34,7 @@ class Tokens:
 
     @property
     def job_id(self) -> str:
+        """For `Client.job`, or to `follow` it elsewhere."""
         return self._stream.job_id
 
     @property
