@@ -36,9 +36,9 @@ simulate *options:
 test-clients *options: _node
     TEST_CLIENTS=1 {{ python }} -m pytest tests/clients {{ options }}
 
-# Style and types
+# Style, types, and whether the pages of docs/ can be made
 [group('check')]
-lint:
+lint: docs-site
     {{ bin }}/ruff check .
     {{ bin }}/ruff format --check .
     {{ bin }}/mypy
@@ -54,6 +54,11 @@ fmt:
 docs:
     {{ python }} docs/make_settings.py > docs/settings.md
     {{ python }} deploy/make_dashboard.py > deploy/grafana.json
+
+# Make the pages of docs/, with a reference from the types, in docs/_site
+[group('check')]
+docs-site:
+    {{ python }} -m sphinx -W --keep-going -q -b html docs docs/_site
 
 # Take the pictures of docs/img
 [group('check')]

@@ -41,6 +41,7 @@ def gauges(**names: str) -> list[tuple[str, str]]:
     return [(legend, f"sum ({metric}{HERE})") for legend, metric in names.items()]
 
 
+STEPS = per_second("penstock_batch_size_count")
 PANELS = (
     Panel(
         "Tokens",
@@ -70,6 +71,22 @@ PANELS = (
         ),
         "Active ones hold a slot; parked are those among them that nobody reads; evicted have lent "
         "theirs.",
+    ),
+    Panel(
+        "Engine busy",
+        "percentunit",
+        [("share", per_second("penstock_engine_busy_seconds_total"))],
+        "Of each second, the part in which a model ran. Near 1, the model is the limit; else, "
+        "with readers waiting, the edge is.",
+    ),
+    Panel(
+        "Batch",
+        "short",
+        [
+            ("mean", f"{per_second('penstock_batch_size_sum')} / {STEPS}"),
+            *quantiles("penstock_batch_size")[:2],
+        ],
+        "Rows of a step: how many streams share one run of the model.",
     ),
     Panel("In the queue", "s", quantiles("penstock_queue_seconds"), "From arrival to a slot."),
     Panel(

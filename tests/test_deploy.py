@@ -71,4 +71,4 @@ def test_an_alert_says_what_to_do() -> None:
 
 def test_panels_do_not_overlap() -> None:
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
-    assert len(set(places)) == len(places) == 12
+    assert len(set(places)) == len(places) == 14

@@ -24,6 +24,11 @@ class Hub(ThreadingHTTPServer):
         self.ranges: list[tuple[str, str]] = []
         """Files that were asked for from some byte on."""
         self.fetched: list[str] = []
+        self.halts = threading.Event()
+        """Set: connections that are cut stay open, and nothing comes."""
+        self.released = threading.Event()
+        self.spoils: set[str] = set()
+        """Files whose last byte comes out wrong."""
 
     @property
     def url(self) -> str:
@@ -78,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
         if begin:
             self.server.ranges.append((name, asked))
             etag["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        if name in self.server.spoils:
+            data = data[:-1] + bytes([data[-1] ^ 1])
         self._send(206 if begin else 200, data[begin:], etag, self.server.cut_at.pop(name, None))
 
     def _send(
@@ -93,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(data[:cut_at])
+            if cut_at is not None and self.server.halts.is_set():
+                self.server.released.wait(60)
             self.close_connection = self.close_connection or cut_at is not None
 
 
@@ -104,5 +113,6 @@ def hub(folder: Path) -> Iterator[Hub]:
         try:
             yield server
         finally:
+            server.released.set()
             server.shutdown()
             thread.join()

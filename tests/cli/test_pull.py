@@ -8,23 +8,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
+import penstock
+from penstock.cli.download import is_same
 from penstock.cli.repository import RepositoryError, choose
 from penstock.models import embedded_model
+from tests.wire.servers import wait_until
 
 from .hub import Hub, hub
 
 pytestmark = pytest.mark.slow
 
 
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "penstock", "pull", "org/name", *options]
+
+
+def environment(server: Hub, folder: Path) -> dict[str, str]:
+    """For a process of its own: the hub's library reads it when it is imported."""
+    told = {"HF_ENDPOINT": server.url, "HF_HOME": str(folder / "home")}
+    return os.environ | told | {"PYTHONPATH": str(Path(penstock.__file__).parents[1])}
+
+
 def pull(server: Hub, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the hub's library reads its environment when it is imported."""
-    told = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home")}
     return subprocess.run(
-        [sys.executable, "-m", "penstock", "pull", "org/name", *options],
+        command(*options),
         cwd=folder,
-        env=os.environ | told,
+        env=environment(server, folder),
         capture_output=True,
         text=True,
         check=False,
@@ -70,6 +82,73 @@ def test_a_dropped_connection_goes_on_where_it_was(repository: Path, here: Path)
     ((name, asked),) = server.ranges
     assert (name, asked > "bytes=10") == (weights.name, True)
     assert (here / "name" / name).read_bytes() == weights.read_bytes()
+
+
+def test_a_pull_that_was_killed_goes_on_where_it_was(repository: Path, here: Path) -> None:
+    weights = repository / "model.onnx_data"
+    weights.write_bytes(bytes(range(256)) * 60_000)
+
+    def parts() -> list[Path]:
+        return list((here / "name").glob(f"{weights.name}.*.part"))
+
+    with hub(repository) as server:
+        server.halts.set()
+        server.cut_at[weights.name] = 14_000_000
+        with subprocess.Popen(command(), cwd=here, env=environment(server, here)) as killed:
+            try:
+                wait_until(lambda: any(part.stat().st_size for part in parts()), "part")
+            finally:
+                killed.kill()
+        (file,) = parts()
+        fetched = file.stat().st_size
+        server.fetched.clear()
+        done = pull(server, here)
+    assert done.returncode == 0, done.stderr
+    assert server.ranges == [(weights.name, f"bytes={fetched}-")]
+    assert server.fetched == [weights.name]
+    assert (here / "name" / weights.name).read_bytes() == weights.read_bytes()
+    assert not file.exists()
+
+
+def test_what_comes_damaged_is_not_kept(repository: Path, here: Path) -> None:
+    with hub(repository) as server:
+        server.spoils.add("model.onnx")
+        done = pull(server, here)
+        assert done.stderr == "Error: model.onnx came damaged; fetch it again\n"
+        assert not list((here / "name").glob("*.part"))
+        server.spoils.clear()
+        assert pull(server, here).returncode == 0
+
+
+def test_what_was_changed_here_is_fetched_again(repository: Path, here: Path) -> None:
+    with hub(repository) as server:
+        assert pull(server, here).returncode == 0
+        (here / "name" / "config.json").write_text("{}")
+        server.fetched.clear()
+        assert pull(server, here).returncode == 0
+    assert server.fetched == ["config.json"]
+
+
+def test_a_small_files_etag_is_gits(tmp_path: Path) -> None:
+    """As `git hash-object` gives it."""
+    (tmp_path / "file").write_bytes(b"hello\n")
+    assert is_same(tmp_path / "file", "ce013625030ba8dba906f756967f9e9ca394464a")
+    assert not is_same(tmp_path / "file", "0" * 40)
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(repository: Path, here: Path) -> None:
+    with hub(repository) as server:
+        assert "%" not in pull(server, here).stderr
+        shutil.rmtree(here / "name")
+        name, *arguments = command()
+        terminal = pexpect.spawn(
+            name, arguments, cwd=here, env=environment(server, here), timeout=60, encoding="utf-8"
+        )
+        try:
+            terminal.expect(r"model\.onnx: +100%\|.*\| [\d.]+M/[\d.]+M ")
+            terminal.expect_exact("serve it with: penstock serve")
+        finally:
+            terminal.close(force=True)
 
 
 def test_what_is_there_is_not_fetched_again(repository: Path, here: Path) -> None:

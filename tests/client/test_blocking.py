@@ -57,6 +57,16 @@ def test_a_loop_that_stops_stops_the_decoder(server: Server) -> None:
         assert client.job(tokens.job_id)["status"] == "cancelled"
 
 
+def test_a_socket_is_read_in_a_plain_loop(server: Server) -> None:
+    with Client(server.url) as client:
+        with client.socket(**BODY, max_tokens=20, credits=2) as tokens:
+            taken = [next(tokens)]
+            wait_until(lambda: server.gauge("parked") == 1, "parked sequence")
+            assert client.job(tokens.job_id)["last_event_id"] == 2
+            taken += tokens
+        assert client.job(tokens.job_id)["text"] == "".join(taken)
+
+
 def test_leaving_with_an_error_cancels_and_keeps_the_error(server: Server) -> None:
     with (
         server.endings() as ended,

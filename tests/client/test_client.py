@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
 from penstock.client import Client, ServerError
-from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, JOB_NOT_FOUND, MODEL_NOT_FOUND
+from penstock.client.socket_source import JobSocket
+from penstock.errors import (
+    CONTEXT_LENGTH,
+    INVALID_VALUE,
+    JOB_NOT_FOUND,
+    MODEL_NOT_FOUND,
+    NOT_FOUND,
+)
 from tests.wire.cutter import Cut, Cutter
 from tests.wire.servers import Server, until
 
@@ -24,31 +33,87 @@ CUTS = 100
 
 
 def cuts(seed: int) -> Iterator[Cut]:
-    """Within a request, or at a byte of the answer behind some events."""
+    """Within a request, or at a byte of the answer, which may be over before that."""
     random = Random(seed)
-    for _ in range(CUTS):
+    while True:
         if random.random() < 0.1:
             yield Cut(up=random.randrange(80))
         else:
             yield Cut(down=random.randrange(900))
 
 
-@pytest.mark.heavy
-async def test_a_hundred_cuts_lose_and_double_nothing(server: Server) -> None:
-    body = BODY | {"max_tokens": 200}
+async def whole(server: Server, body: dict[str, Any]) -> list[str]:
     async with Client(server.url) as client, client.stream(**body) as tokens:
-        expected = [text async for text in tokens]
+        return [text async for text in tokens]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("wire", ["stream", "socket"])
+async def test_a_hundred_cuts_lose_and_double_nothing(server: Server, wire: str) -> None:
+    body = BODY | {"max_tokens": 200}
+    expected = await whole(server, body)
     cutter = Cutter(server, cuts(1))
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(cutter.run)
             async with Client(f"http://127.0.0.1:{cutter.port}") as client:
                 while cutter.made < CUTS:
-                    async with client.stream(**body) as tokens:
+                    async with getattr(client, wire)(**body) as tokens:
                         assert [text async for text in tokens] == expected
                         assert tokens.last_id == len(expected) + 1
                         assert tokens.finish_reason == "length"
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("credits", [1, 4])
+async def test_no_more_is_made_than_there_are_credits(server: Server, credits: int) -> None:  # noqa: A002
+    expected = await whole(server, BODY | {"max_tokens": 30})
+    async with Client(server.url) as client:
+        with trio.fail_after(20):
+            async with client.socket(**BODY, max_tokens=30, credits=credits) as tokens:
+                taken = []
+                for asked in range(1, 12):
+                    taken.append(await anext(tokens))
+                    # The token that was taken last counts as read once the next one is asked for.
+                    made = asked - 1 + credits
+                    job_id = tokens.job_id
+                    await until(lambda: _made(server, job_id) >= made, "events")  # noqa: B023
+                    await until(lambda: server.gauge("parked") == 1, "parked sequence")
+                    assert _made(server, job_id) == made
+                taken += [text async for text in tokens]
+    assert taken == expected
+
+
+async def test_leaving_a_socket_cancels(server: Server) -> None:
+    with server.endings() as ended:
+        async with Client(server.url) as client, client.socket(**BODY, max_tokens=250) as tokens:
+            await anext(tokens)
+    assert ended == {"client": 1}
+
+
+async def test_a_socket_that_was_waited_for_in_vain_goes_on(server: Server) -> None:
+    """Each wait is cancelled wherever it is: in the handshake, or within a message."""
+    expected = await whole(server, BODY | {"max_tokens": 40})
+    taken = []
+    async with Client(server.url) as client, client.socket(**BODY, max_tokens=40) as tokens:
+        for patience_s in count(1):
+            with trio.move_on_after(patience_s / 20_000):
+                taken.append(await anext(tokens))
+            if tokens.last_id == 41 or len(taken) == 40:
+                break
+        taken += [text async for text in tokens]
+    assert taken == expected
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/ws", JOB_NOT_FOUND), ("/v1/not", NOT_FOUND)])
+async def test_refusals_of_sockets_are_typed(server: Server, path: str, kind: object) -> None:
+    source = JobSocket(httpx.URL(server.url + path), [], "job_nobody")
+    try:
+        with pytest.raises(ServerError) as caught:
+            await source.take(0)
+    finally:
+        await source.close()
+    assert caught.value.kind is kind
 
 
 async def test_leaving_the_block_frees_the_slot(server: Server) -> None:

@@ -106,6 +106,30 @@ async def test_a_submitted_job_can_be_read_on_a_socket_with_credits(app: App) ->
         assert (await peer.hear("complete"))["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("window", [1, 3])
+async def test_no_more_is_made_than_the_window_allows(app: App, window: int) -> None:
+    """Without a window, a job goes on `job_window` ahead of what its reader was sent."""
+    async with running(app), connected(app) as peer:
+        job_id = await started(peer, window=window)
+        for seq in range(1, 4):
+            await wait_made(app, job_id, seq - 1 + window)
+            assert peer.numbers == list(range(1, seq + window))
+            peer.tell("ack", seq=seq)
+        await wait_made(app, job_id, 3 + window)
+        peer.tell("ack", seq=10**6)  # what was not made cannot have arrived
+        peer.tell("ack", seq=2)
+        await wait_made(app, job_id, 3 + 2 * window)
+        peer.tell("cancel")
+        await peer.hear("cancelled")
+
+
+async def wait_made(app: App, job_id: str, count: int) -> None:
+    """So many events, and no more, are made, and have been sent."""
+    await settled(app.service.default.decoder)
+    await wait_all_tasks_blocked()
+    assert (await look(app, job_id))["last_event_id"] == count
+
+
 async def test_the_end_is_told_to_one_who_has_seen_everything(app: App) -> None:
     async with running(app), connected(app) as peer:
         job_id = await submit(app)

@@ -9,7 +9,15 @@ import pytest
 from penstock.errors import CANCELLED, OVERLOADED, PenstockError, internal
 from penstock.events import Delta, Failed, Finished, Token, Usage
 from penstock.protocols import websocket
-from penstock.protocols.websocket import Cancel, MessageEncoder, ProtocolError, Pull, Resume, Start
+from penstock.protocols.websocket import (
+    Ack,
+    Cancel,
+    MessageEncoder,
+    ProtocolError,
+    Pull,
+    Resume,
+    Start,
+)
 from penstock.requests import GenerateRequest, Message, Sampling
 
 from .asking import MARKER, check_error
@@ -72,7 +80,7 @@ def test_a_start_with_messages() -> None:
 
 def test_null_is_absent_and_unknown_fields_are_ignored() -> None:
     nulls = dict.fromkeys(["messages", "model", "max_tokens", "stop", "credits", "resumable"])
-    assert start(prompt="Hi", **nulls, window=5) == start(prompt="Hi")
+    assert start(prompt="Hi", **nulls, wind=5) == start(prompt="Hi")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +88,7 @@ def test_null_is_absent_and_unknown_fields_are_ignored() -> None:
     [
         ('{"type":"pull","n":1}', Pull(1)),
         ('{"n":9007199254740992,"type":"pull"}', Pull(2**53)),
+        ('{"type":"ack","seq":17}', Ack(17)),
         ('{"type":"cancel"}', Cancel()),
         ('{"type":"cancel","job_id":1}', Cancel()),
         ('{"type":"resume","job_id":"job_1"}', Resume("job_1", 0)),
@@ -119,6 +128,8 @@ def test_the_other_messages(text: str, message: websocket.ClientMessage) -> None
         '{"type":"pull","n":1.0}',
         '{"type":"pull","n":null}',
         '{"type":"pull","n":9007199254740993}',
+        '{"type":"ack"}',
+        '{"type":"ack","seq":-1}',
         '{"type":"resume"}',
         '{"type":"resume","job_id":5}',
         '{"type":"resume","job_id":"x","after":-1}',
@@ -151,6 +162,8 @@ def test_a_malformed_message_gives_a_reason_that_fits_a_close_frame(text: str) -
         ({"prompt": "x", "n": 2}, "n"),
         ({"prompt": "x", "credits": -1}, "credits"),
         ({"prompt": "x", "credits": 2**63}, "credits"),
+        ({"prompt": "x", "window": 4}, "window"),
+        ({"prompt": "x", "resumable": True, "window": 0}, "window"),
         ({"prompt": "x", "min_p": 2}, "min_p"),
         ({"prompt": "x", "logit_bias": {"-1": 5}}, "logit_bias"),
         ({"prompt": "x", "logprobs": True}, "logprobs"),

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from huggingface_hub import InferenceClient
@@ -16,6 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from openai import OpenAI
 
 from penstock.access.keys import Key, digest_of, write_keys
+from penstock.client import Client, ServerError
+from penstock.client.socket_source import JobSocket
+from penstock.errors import INVALID_KEY
 
 from .asked import LONG_BODY, STORY
 from .raw import HANDSHAKE, Raw, post
@@ -127,6 +131,21 @@ def test_openai_is_let_in_by_its_key_until_it_is_revoked(start_server: Start, ke
         with pytest.raises(openai.AuthenticationError) as caught:
             client.chat.completions.create(**SHORT)
     assert (caught.value.code, caught.value.type) == ("invalid_api_key", "authentication_error")
+
+
+@pytest.mark.parametrize("wire", ["stream", "socket"])
+async def test_our_client_shows_its_key(start_server: Start, keys: Path, wire: str) -> None:
+    server = start_server(f"--keys={keys}")
+    asked: dict[str, Any] = {"prompt": "Once", "max_tokens": 3, "ignore_eos": True}
+    async with (
+        Client(server.url, api_key=KEY) as client,
+        getattr(client, wire)(**asked) as tokens,
+    ):
+        assert len([token async for token in tokens]) == 3
+    source = JobSocket(httpx.URL(f"{server.url}/v1/ws"), [], "job_of_ann")
+    with pytest.raises(ServerError) as caught:
+        await source.take(0)
+    assert caught.value.kind is INVALID_KEY
 
 
 def test_metrics_can_have_a_port_of_their_own(start_server: Start, keys: Path) -> None:

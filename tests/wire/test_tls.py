@@ -16,6 +16,8 @@ import httpx
 import pytest
 import trustme
 
+from penstock.client import Client
+
 from .asked import LONG_BODY, PROMPT
 from .raw import post
 from .servers import PATIENCE_S, Server, run_mute, run_serve, wait_until
@@ -84,6 +86,15 @@ def test_leaving_amid_a_stream_cancels(secure: Secure, *, http2: bool) -> None:
     ):
         next(stream.iter_raw())
     wait_until(lambda: secure.cancelled() == before + 1, "cancellation")
+
+
+@pytest.mark.parametrize("wire", ["stream", "socket"])
+async def test_our_client_over_tls(
+    secure: Secure, wire: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.authority))
+    async with Client(secure.server.url) as client, getattr(client, wire)(**SHORT) as tokens:
+        assert len([token async for token in tokens]) == 5
 
 
 def curl(url: str, body: str, *options: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from penstock.cli.download import DownloadError, download
 from penstock.cli.repository import RepositoryError, Wanted, choose
 from penstock.engine.model import ModelError, load_model
 from penstock.engine.tokenizer import load_tokenizer
@@ -27,8 +28,8 @@ from penstock.export.weights import Checkpoint
 def pull(repository: str, to: Path | None, revision: str | None, file: str | None) -> None:
     """Fetch a model from the Hugging Face Hub, or from $HF_ENDPOINT, and check it.
 
-    A connection that drops is resumed, and files that are there are not fetched again. $HF_TOKEN
-    opens what is private.
+    A connection that drops is resumed, and so is a pull that was killed. Files that are there are
+    checked, and fetched again only where they are not the same. $HF_TOKEN opens what is private.
     """
     folder = to or Path(repository.rpartition("/")[2])
     with _told(repository):
@@ -38,7 +39,7 @@ def pull(repository: str, to: Path | None, revision: str | None, file: str | Non
 
 def _fetch(repository: str, folder: Path, revision: str | None, file: str | None) -> Wanted:
     """The small files first, and the weights only of what can be served."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
@@ -46,9 +47,8 @@ def _fetch(repository: str, folder: Path, revision: str | None, file: str | None
     info = HfApi().model_info(repository, revision=revision)
     wanted = choose([each.rfilename for each in info.siblings or ()], file)
     for names in (wanted.small, wanted.large):
-        snapshot_download(
-            repository, revision=info.sha, local_dir=folder, allow_patterns=list(names)
-        )
+        for name in names:
+            download(hf_hub_url(repository, name, revision=info.sha), folder / name, name)
         if wanted.graph is None:
             DecoderConfig.read(folder)
     return wanted
@@ -83,8 +83,8 @@ def _told(repository: str) -> Iterator[None]:
         yield
     except (RepositoryError, ExportError) as error:
         raise click.ClickException(f"{repository} cannot be served: {error}") from None
+    except DownloadError as error:
+        raise click.ClickException(str(error)) from None
     except Exception as error:  # which HTTP library's errors come out differs by version
         said = next((line for line in str(error).splitlines() if line), type(error).__name__)
-        raise click.ClickException(
-            f"{repository}: {said}; files that are complete are kept"
-        ) from None
+        raise click.ClickException(f"{repository}: {said}; what was fetched is kept") from None

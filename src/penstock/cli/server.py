@@ -32,13 +32,9 @@ def server_options(function: F) -> F:
 @contextmanager
 def connected(url: str, api_key: str | None) -> Iterator[Client]:
     """A client whose errors are told in one line."""
-    try:
-        from penstock.client import ConnectionLostError, ServerError
-        from penstock.client.blocking import Client
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"this command needs {error.name}; pip install 'penstock[client]'"
-        ) from None
+    from penstock.client import ConnectionLostError, ServerError
+    from penstock.client.blocking import Client
+
     _knock(url)
     with Client(url, api_key=api_key) as client:
         try:

@@ -34,6 +34,7 @@ class Tokens:
 
     @property
     def job_id(self) -> str:
+        """For `Client.job`, or to `follow` it elsewhere."""
         return self._stream.job_id
 
     @property
@@ -82,6 +83,16 @@ class Client:
         With a `window` the server computes no more than so many events ahead of the loop.
         """
         return self._held(self._client.stream(prompt, **fields))
+
+    def socket(
+        self,
+        prompt: str | None = None,
+        *,
+        credits: int = 4,  # noqa: A002
+        **fields: Any,  # noqa: ANN401
+    ) -> AbstractContextManager[Tokens]:
+        """As `stream`, over a WebSocket: at most `credits` tokens are made ahead of the loop."""
+        return self._held(self._client.socket(prompt, credits=credits, **fields))
 
     def follow(
         self, job_id: str, *, after: int = 0, window: int | None = None

@@ -94,13 +94,14 @@ class Jobs:
         self._metrics.replayed.inc(made.replayed)
         return made
 
-    def attended(self, request: GenerateRequest, model: str) -> Order:
+    def attended(self, request: GenerateRequest, model: str, *, window: int | None = None) -> Order:
         """For a generation whose reader may be lost for a while, and not for longer."""
         window_s = self.bounds.resume_window_s
         return Order(
             request=request,
             model=model,
             keep_s=window_s,
+            window=window,
             unread_s=window_s,
             listed=False,
             owner=request.caller.scope,

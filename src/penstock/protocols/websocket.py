@@ -1,7 +1,9 @@
 """The `penstock.v1` WebSocket protocol: messages in, messages out.
 
-Client: start, resume, pull, cancel. Server: started, token, then exactly one of complete,
-cancelled, error. A token costs one credit where credits were asked for; all else is free.
+Client: start, resume, pull, ack, cancel. Server: started, token, then exactly one of complete,
+cancelled, error. A token costs one credit where credits were asked for; all else is free. Of a
+resumable generation with a window, no more than so many messages are made that were not
+acknowledged.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Start(GuidedBody, tag="start", tag_field="type"):
     messages: list[ChatMessage] | None = None
     credits: int | None = None
     resumable: bool | None = None
+    window: int | None = None
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
 
@@ -65,6 +68,8 @@ class Start(GuidedBody, tag="start", tag_field="type"):
         # A 0 would ask /v1/completions for them, too.
         logprobs = self.logprobs is not None and self.logprobs is not False
         refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs), n=(self.n or 1) > 1)
+        if self.window is not None and not self.resumable:
+            raise invalid("window", "a window needs resumable: true; credits bound what is not")
         if self.messages is not None and self.prompt is not None:
             raise invalid("messages", "give either prompt or messages, not both")
         common = parse_sampling(self) | {
@@ -92,11 +97,17 @@ class Pull(msgspec.Struct, tag="pull", tag_field="type"):
     n: Annotated[int, Meta(ge=1, le=2**53)]
 
 
+class Ack(msgspec.Struct, tag="ack", tag_field="type"):
+    """Messages up to number `seq` have arrived."""
+
+    seq: Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Cancel(msgspec.Struct, tag="cancel", tag_field="type"):
     pass
 
 
-ClientMessage: TypeAlias = Start | Resume | Pull | Cancel
+ClientMessage: TypeAlias = Start | Resume | Pull | Ack | Cancel
 _decoder = msgspec.json.Decoder(ClientMessage)
 
 

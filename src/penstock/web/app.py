@@ -30,6 +30,7 @@ from penstock.web import (
 from penstock.web.cors import is_foreign
 from penstock.web.door import Door, caller_of
 from penstock.web.exchange import Exchange, Handler, Receive, Send, TellError, handle
+from penstock.web.handshake import deny
 from penstock.web.identity import identify
 from penstock.web.ops import make_ops
 from penstock.web.requests import Requests
@@ -118,7 +119,7 @@ class App:
     ) -> None:
         if scope["type"] == "websocket":
             await receive()
-            await ws.deny(send, error)
+            await deny(send, error)
         else:
             await self._exchange(scope, receive, send).respond_error(error)
 
@@ -137,7 +138,7 @@ class App:
             return
         await receive()
         self.service.refused(error)
-        await ws.deny(send, error)
+        await deny(send, error)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The service runs from startup to shutdown."""

@@ -21,12 +21,12 @@ from penstock.events import Failed, Finished
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
-from penstock.protocols.openai import dump_error
 from penstock.requests import Caller, GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
 from penstock.web.door import look_again
-from penstock.web.exchange import JSON, Receive, Send, error_headers
+from penstock.web.exchange import Receive, Send
+from penstock.web.handshake import deny, request_id
 from penstock.web.socket_sink import SocketSink, send_text
 
 FIRST_MESSAGE_S = 30.0
@@ -53,6 +53,8 @@ class Socket:
         self._cancel: Callable[[], None] | None = None
         """Ends what is running; None when nothing is."""
         self._credits = Credits(None)
+        self._log: Log | None = None
+        """What is being read, or was last."""
 
     def close(self, code: int = protocol.GOING_AWAY) -> None:
         """Stop reading and close with `code`."""
@@ -102,7 +104,8 @@ class Socket:
                 self.close(protocol.BUSY)
             case protocol.Start(resumable=True):
                 request, model = self._asked(message)
-                self._read_job(partial(self._submit, request, model), message.credits, spawn)
+                find = partial(self._submit, request, model, message.window)
+                self._read_job(find, message.credits, spawn)
             case protocol.Start():
                 request, model = self._asked(message)
                 live = Live(f"job_{secrets.token_hex(12)}")
@@ -115,6 +118,9 @@ class Socket:
                 self._read_job(partial(_found, log, after), message.credits, spawn)
             case protocol.Pull(n):
                 self._credits.add(n)
+            case protocol.Ack(seq) if self._log is not None:
+                # What was not sent cannot have arrived.
+                await self._log.acknowledge(min(seq, (await self._log.state()).last_id))
             case protocol.Cancel() if self._cancel is not None:
                 self._cancel()
 
@@ -124,12 +130,14 @@ class Socket:
 
     def _read_job(self, find: Find, count: int | None, spawn: Callable[..., None]) -> None:
         wanted = trio.Event()
-        self._cancel, self._credits = wanted.set, Credits(count)
+        self._cancel, self._credits, self._log = wanted.set, Credits(count), None
         spawn(self._follow, find, self._credits, wanted)
 
-    async def _submit(self, request: GenerateRequest, model: str) -> tuple[Log, int]:
+    async def _submit(
+        self, request: GenerateRequest, model: str, window: int | None
+    ) -> tuple[Log, int]:
         jobs = self._service.jobs
-        return (await jobs.submit(jobs.attended(request, model))).log, 0
+        return (await jobs.submit(jobs.attended(request, model, window=window))).log, 0
 
     async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
         """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
@@ -145,6 +153,7 @@ class Socket:
             await self._refuse(error)
             self._done()
             return
+        self._log = log
         encoder = protocol.MessageEncoder(log.job.job_id, log.job.order.model, after)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         reading = Live()
@@ -220,7 +229,7 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
         {
             "type": "websocket.accept",
             "subprotocol": protocol.SUBPROTOCOL if offered else None,
-            "headers": [_request_id()],
+            "headers": [request_id()],
         }
     )
     socket = Socket(service, receive, send, partial(look_again, scope))
@@ -229,17 +238,3 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
         await socket.run()
     finally:
         service.closers.discard(socket.close)
-
-
-async def deny(send: Send, error: PenstockError) -> None:
-    """Refuse a handshake with a status and a JSON body."""
-    body = dump_error(error).encode("ascii")
-    length = (b"content-length", str(len(body)).encode("ascii"))
-    headers = [*JSON, *error_headers(error), length, _request_id()]
-    status = error.kind.status
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
-
-
-def _request_id() -> tuple[bytes, bytes]:
-    return b"x-request-id", origin.current().request_id.encode("ascii")
