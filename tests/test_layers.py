@@ -40,6 +40,9 @@ LAYERS = {
     "penstock.generation": 2,
     "penstock.jobs.job": 0,
     "penstock.jobs.window": 1,
+    "penstock.jobs.redis.address": 1,
+    "penstock.jobs.redis.codec": 1,
+    "penstock.jobs.redis.snapshot": 1,
     "penstock.jobs": 2,
     "penstock.accounting": 2,
     "penstock.admission": 2,
@@ -64,7 +67,7 @@ APART = [
 ALLOWED = {
     0: {"msgspec"},
     1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx"},
-    2: {"trio", "outcome", "prometheus_client"},
+    2: {"trio", "outcome", "prometheus_client", "glide"},
     3: {"trio"},
     4: {
         "trio",
@@ -101,6 +104,10 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def root_of(module: str) -> str:
+    return module.split(".")[0]
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_down(path: Path) -> None:
     layer = layer_of(name_of(path))
@@ -120,6 +127,12 @@ def test_foreign_packages_stay_in_their_layer(path: Path) -> None:
     third_party = {name for name in foreign if name not in sys.stdlib_module_names}
     if layer is not None:
         assert third_party <= ALLOWED[layer]
+
+
+def test_only_one_room_knows_redis() -> None:
+    knowing = {name_of(path) for path in FILES if "glide" in map(root_of, imports_of(path))}
+    assert knowing
+    assert all(name.startswith("penstock.jobs.redis.") for name in knowing)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
@@ -12,13 +13,16 @@ from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
 from penstock.jobs.job import JobBounds
+from penstock.jobs.memory import MemoryStore
+from penstock.jobs.redis.address import parse_address
+from penstock.jobs.store import MakeStore
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
 from penstock.schedule import Schedule
 from penstock.served import Served
 from penstock.service import Limits, Service
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 
 Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
@@ -141,4 +145,20 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
             max_jobs=settings.max_jobs,
             log_bytes=settings.job_log_bytes,
         ),
+        make_store=choose_store(settings),
     )
+
+
+def choose_store(settings: Settings) -> MakeStore:
+    """Where jobs are kept. Raises `SettingsError`."""
+    if settings.store == "memory":
+        return MemoryStore
+    try:
+        address = parse_address(settings.store)
+        # Here, so that whoever keeps jobs in memory needs no client of Redis.
+        from penstock.jobs.redis.store import RedisStore
+    except ValueError as error:
+        raise SettingsError(f"store: {error}") from None
+    except ImportError:
+        raise SettingsError("store: install penstock[redis] to keep jobs in Redis") from None
+    return partial(RedisStore, address)

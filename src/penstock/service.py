@@ -20,8 +20,9 @@ from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
 from penstock.jobs.jobs import Jobs
+from penstock.jobs.memory import MemoryStore
 from penstock.jobs.replay import Replay
-from penstock.jobs.store import Log
+from penstock.jobs.store import Log, MakeStore
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
@@ -63,6 +64,7 @@ class Service:
         limits: Limits,
         pace: Pace,
         job_bounds: JobBounds,
+        make_store: MakeStore = MemoryStore,
     ) -> None:
         self.models = {served.name: served for served in models}
         self.default = models[0]
@@ -71,7 +73,7 @@ class Service:
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.draining = False
-        self.jobs = Jobs(self, job_bounds, self.metrics)
+        self.jobs = Jobs(self, job_bounds, self.metrics, make_store)
         self._thread = thread
         self._live: dict[Live, None] = {}
         self._idle = trio.Event()

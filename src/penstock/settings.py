@@ -102,6 +102,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[
         int, Meta(ge=1024, description="Largest request body accepted, in bytes.")
     ] = 2 << 20
+    store: Annotated[
+        str,
+        Meta(description="Where jobs are: memory, or redis://[user:password@]host[:port][/db]."),
+    ] = "memory"
     job_window: Annotated[
         int, Meta(ge=1, le=1 << 20, description="Events a job makes ahead of its furthest reader.")
     ] = 256

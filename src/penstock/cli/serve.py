@@ -19,7 +19,7 @@ from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
 from penstock.served import Served
 from penstock.service import Service
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 from penstock.web.app import App
 from penstock.web.edge import split
 from penstock.web.forwarded import ForwardedError, parse_networks
@@ -45,7 +45,7 @@ def serve(config: Path | None, **given: object) -> None:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
             service = build_service(settings, partial(click.echo, err=True))
             listen(listeners)
-        except (ModelError, BindError, TlsError, ForwardedError) as error:
+        except (ModelError, BindError, TlsError, ForwardedError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
         try:
             trio.run(_run, App(service), settings, listeners, tls)

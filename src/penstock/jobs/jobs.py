@@ -21,7 +21,7 @@ from penstock.errors import (
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
 from penstock.jobs.runner import Host, write
-from penstock.jobs.store import Log, Store
+from penstock.jobs.store import Log, MakeStore
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.requests import SEED_LIMIT, GenerateRequest
@@ -48,9 +48,11 @@ class Submitted:
 class Jobs:
     """All jobs of one service."""
 
-    def __init__(self, host: Host, bounds: JobBounds, metrics: Metrics) -> None:
+    def __init__(
+        self, host: Host, bounds: JobBounds, metrics: Metrics, make_store: MakeStore = MemoryStore
+    ) -> None:
         self.bounds = bounds
-        self.store: Store = MemoryStore(bounds, metrics.expired.inc)
+        self.store = make_store(bounds, metrics.expired.inc)
         self._host = host
         self._metrics = metrics
         self.make_id = new_job_id

@@ -8,14 +8,14 @@ writer, who waits in `append` for room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from penstock.errors import PenstockError
 from penstock.events import Event
-from penstock.jobs.job import Job, JobState
+from penstock.jobs.job import Job, JobBounds, JobState
 
 
 class LeaseLostError(Exception):
@@ -100,3 +100,7 @@ class Store(Protocol):
         """Forget a job that has ended. Those who read it now may go on to its end."""
 
     def held(self) -> Held: ...
+
+
+MakeStore: TypeAlias = Callable[[JobBounds, Callable[[], None]], Store]
+"""A store with these bounds; the second argument is called for each job whose time is over."""
