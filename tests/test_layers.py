@@ -20,6 +20,7 @@ LAYERS = {
     "penstock.errors": 0,
     "penstock.settings": 0,
     "penstock.models": 0,
+    "penstock.progress": 0,
     "penstock.access": 1,
     "penstock.access.allowance": 2,
     "penstock.access.ledger": 2,

@@ -150,3 +150,5 @@ class Prompt:
     caller: Caller = ANYBODY
     logprobs: int | None = None
     n: int = 1
+    given: tuple[tuple[int, ...], ...] = ()
+    """Of each choice, what another process has made: it is computed again and not handed over."""

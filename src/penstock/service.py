@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
@@ -26,6 +26,7 @@ from penstock.jobs.store import Log, MakeStore
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
+from penstock.progress import Progress
 from penstock.requests import ANYBODY, Caller, GenerateRequest
 from penstock.served import Served
 
@@ -120,18 +121,24 @@ class Service:
             await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
 
     @asynccontextmanager
-    async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
-        """A generation that has a place and is ready to be called. Raises `PenstockError`."""
+    async def admit(
+        self, request: GenerateRequest, live: Live, before: Sequence[Progress] = ()
+    ) -> AsyncIterator[Generation]:
+        """A generation that has a place and is ready to be called. Raises `PenstockError`.
+
+        It goes on behind what another process had come to `before`, if one had begun it.
+        """
         caller = request.caller
         served = self.resolve(request.model, caller)
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):
-            prompt = await served.prepare(request)
+            given = tuple(progress.tokens for progress in before)
+            prompt = replace(await served.prepare(request), given=given)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
             async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
                 await allowance.begin(len(prompt.token_ids))
                 spend = allowance.spend if caller.limits else None
-                yield Generation(served.decoder, prompt, new_text, place.arrived, spend)
+                yield Generation(served.decoder, prompt, new_text, place.arrived, spend, before)
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
