@@ -51,6 +51,7 @@ LAYERS = {
     "penstock.metrics": 2,
     "penstock.served": 2,
     "penstock.service": 3,
+    "penstock.edge_service": 3,
     "penstock.memory": 3,
     "penstock.build": 3,
     "penstock.web": 4,

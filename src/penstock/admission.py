@@ -99,6 +99,11 @@ class Admission:
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
     @property
+    def room(self) -> int:
+        """Slots that no request has a place for."""
+        return 0 if self.draining else max(self._slots - self.taken, 0)
+
+    @property
     def retry_after_s(self) -> int:
         """When to ask again: once half of those inside will have left, at the rate measured."""
         turnovers = self.taken / self._slots

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import TypedDict
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
+from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
+from penstock.engine.folder import ModelFolder
 from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
@@ -20,12 +24,22 @@ from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
 from penstock.schedule import Schedule
-from penstock.served import Served
+from penstock.served import Offered, Served
 from penstock.service import Limits, Service
 from penstock.settings import Settings, SettingsError
 
 Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
+
+
+class Common(TypedDict):
+    """Arguments that every service takes."""
+
+    limits: Limits
+    pace: Pace
+    job_bounds: JobBounds
+    make_store: MakeStore
+
 
 KV_SHARE = 0.5
 """Of the memory that is free, what KV caches may come to take unless they are told otherwise."""
@@ -34,11 +48,15 @@ MIN_LEN = 128
 
 
 def build_service(settings: Settings, report: Report = lambda line: None) -> Service:
-    """Load the models and put a service around them. Raises `ModelError`."""
+    """Load the models and put a service around them. Raises `ModelError` and `SettingsError`."""
+    if settings.role != "all" and settings.store == "memory":
+        raise SettingsError(f"role {settings.role} needs a store that processes share; set --store")
     try:
         folders = parse_models(settings.model)
     except ValueError as error:
         raise ModelError(str(error)) from None
+    if settings.role == "edge":
+        return make_edge(settings, folders)
     thread = EngineThread()
     models = []
     for name, folder in folders.items():
@@ -131,10 +149,27 @@ def serve_engine(
     )
 
 
+def make_edge(settings: Settings, folders: Mapping[str, Path]) -> EdgeService:
+    """A service that knows the models' names and words, and loads none of them."""
+    offered = [
+        Offered(
+            name=name,
+            created=int(ModelFolder.locate(folder).graph.stat().st_mtime),
+            tokenizer=load_tokenizer(folder),
+            default_max_tokens=settings.max_tokens,
+        )
+        for name, folder in folders.items()
+    ]
+    return EdgeService(offered, **_common(settings))
+
+
 def make_service(settings: Settings, models: Sequence[Served], thread: EngineThread) -> Service:
-    return Service(
-        models,
-        thread,
+    return Service(models, thread, **_common(settings))
+
+
+def _common(settings: Settings) -> Common:
+    """What a service needs to know, with models or without."""
+    return Common(
         limits=Limits(settings.max_choices, settings.max_body_bytes, settings.body_deadline_s),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
         job_bounds=JobBounds(
@@ -161,4 +196,4 @@ def choose_store(settings: Settings) -> MakeStore:
         raise SettingsError(f"store: {error}") from None
     except ImportError:
         raise SettingsError("store: install penstock[redis] to keep jobs in Redis") from None
-    return partial(RedisStore, address)
+    return partial(RedisStore, address, lease_s=settings.lease_s, line=settings.queue)

@@ -21,8 +21,8 @@ PROMPT_MAX_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A model behind its own admission and decoder.
+class Offered:
+    """What clients see of a model, wherever it decodes.
 
     `created` is when the model was made, in seconds since 1970; `default_max_tokens` is for a chat
     answer that names no limit.
@@ -31,9 +31,20 @@ class Served:
     name: str
     created: int
     tokenizer: Tokenizer
+    default_max_tokens: int
+
+    def most_tokens(self, request: GenerateRequest) -> int:
+        """Of one answer, whatever the prompt."""
+        plain = request.messages is None
+        return request.max_tokens or (PROMPT_MAX_TOKENS if plain else self.default_max_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served(Offered):
+    """A model behind its own admission and decoder."""
+
     decoder: Decoder
     admission: Admission
-    default_max_tokens: int
 
     @property
     def max_len(self) -> int:

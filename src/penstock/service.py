@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,12 +23,13 @@ from penstock.jobs.jobs import Jobs
 from penstock.jobs.memory import MemoryStore
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log, MakeStore
+from penstock.jobs.worker import Worker
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
 from penstock.progress import Progress
 from penstock.requests import ANYBODY, Caller, GenerateRequest
-from penstock.served import Served
+from penstock.served import Offered, Served
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
@@ -66,9 +67,10 @@ class Service:
         pace: Pace,
         job_bounds: JobBounds,
         make_store: MakeStore = MemoryStore,
+        offered: Sequence[Offered] | None = None,
     ) -> None:
         self.models = {served.name: served for served in models}
-        self.default = models[0]
+        self.offered: dict[str, Offered] = {each.name: each for each in offered or models}
         self.limits = limits
         self.pace = pace
         self.ledger: Ledger = MemoryLedger()
@@ -94,6 +96,9 @@ class Service:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.jobs.run)
+                if self.models and (shared := self.jobs.shared):
+                    worker = Worker(self, shared, wall_s=self.jobs.bounds.wall_s)
+                    nursery.start_soon(worker.run)
                 for served in self.models.values():
                     nursery.start_soon(served.decoder.run)
         finally:
@@ -129,7 +134,7 @@ class Service:
         It goes on behind what another process had come to `before`, if one had begun it.
         """
         caller = request.caller
-        served = self.resolve(request.model, caller)
+        served = self.models[self.resolve(request.model, caller).name]
         self.check(request)
         with served.admission.place(request.n, caller) as place, self._alive(live):
             given = tuple(progress.tokens for progress in before)
@@ -160,7 +165,24 @@ class Service:
             if self.draining and not self._live:
                 self._idle.set()
 
-    def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Served:
+    @property
+    def default(self) -> Served:
+        """The model that decodes for whoever names none."""
+        return next(iter(self.models.values()))
+
+    @property
+    def decodes(self) -> bool:
+        return bool(self.models)
+
+    def room(self) -> Mapping[str, int]:
+        """Free slots of each model, for jobs from elsewhere."""
+        return {name: served.admission.room for name, served in self.models.items()}
+
+    def most_tokens(self, request: GenerateRequest) -> int:
+        """Of all answers to a request, whatever its prompt."""
+        return request.n * self.resolve(request.model, request.caller).most_tokens(request)
+
+    def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Offered:
         """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
         asked, allowed = model or "", self.allowed(caller)
         if served := allowed.get(asked):
@@ -172,11 +194,11 @@ class Service:
             MODEL_NOT_FOUND, f"no such model here; this server has {names}", param="model"
         )
 
-    def allowed(self, caller: Caller) -> dict[str, Served]:
+    def allowed(self, caller: Caller) -> dict[str, Offered]:
         """The models that `caller` may use, by name."""
         return {
             name: served
-            for name, served in self.models.items()
+            for name, served in self.offered.items()
             if not caller.models or name in caller.models
         }
 

@@ -106,6 +106,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="Where jobs are: memory, or redis://[user:password@]host[:port][/db]."),
     ] = "memory"
+    role: Annotated[
+        Literal["all", "edge", "worker"],
+        Meta(description="Accept and stream (edge), decode (worker), or both."),
+    ] = "all"
+    lease_s: Annotated[
+        float,
+        Meta(ge=1, le=600, description="Seconds of silence after which others take a job over."),
+    ] = 10.0
     job_window: Annotated[
         int, Meta(ge=1, le=1 << 20, description="Events a job makes ahead of its furthest reader.")
     ] = 256

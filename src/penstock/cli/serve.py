@@ -48,7 +48,8 @@ def serve(config: Path | None, **given: object) -> None:
         except (ModelError, BindError, TlsError, ForwardedError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
         try:
-            trio.run(_run, App(service), settings, listeners, tls)
+            app = App(service, answers=settings.role != "worker")
+            trio.run(_run, app, settings, listeners, tls)
         except BaseExceptionGroup as group:
             reraise_single(group)
 
@@ -70,8 +71,9 @@ def banner(service: Service, url: str) -> list[str]:
     question = (
         '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
     )
+    described = [_described(served) for served in service.models.values()]
     return [
-        *(f"penstock serves {_described(served)} on {url}" for served in service.models.values()),
+        *(f"penstock serves {each} on {url}" for each in described or service.offered),
         "try it:",
         f"  curl -N {_curl(url)}/v1/chat/completions -d '{question}'",
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from penstock.errors import PenstockError
 from penstock.events import Event
@@ -100,6 +100,33 @@ class Store(Protocol):
         """Forget a job that has ended. Those who read it now may go on to its end."""
 
     def held(self) -> Held: ...
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """One that several processes use: some make jobs, and others run them.
+
+    Whoever writes a job holds its lease, which every sign of life of that process prolongs.
+    """
+
+    async def offer(self, job: Job) -> Log:
+        """`create`, and whoever has room for it runs it. Raises `PenstockError`."""
+
+    async def take(self, models: Sequence[str], count: int) -> Sequence[tuple[Log, int]]:
+        """At most `count` jobs to run, each with the epoch in which this process writes it.
+
+        Those whose writers are dead go first; their logs say how far they are. Raises
+        `PenstockError` where the store is away.
+        """
+
+    async def wait_work(self) -> None:
+        """Until there may be something to take."""
+
+    def away(self) -> bool:
+        """Whether nothing can be asked of it now."""
+
+    async def give_back(self, log: Log, epoch: int) -> None:
+        """Another process is to go on with it."""
 
 
 MakeStore: TypeAlias = Callable[[JobBounds, Callable[[], None]], Store]

@@ -24,20 +24,26 @@ SOCKET_PATH = "/v1/ws"
 
 
 class App:
-    """One service as an ASGI 3 application. Runs on Trio."""
+    """One service as an ASGI 3 application. Runs on Trio.
 
-    def __init__(self, service: Service) -> None:
+    One that does not answer tells how it is, and generates for others only.
+    """
+
+    def __init__(self, service: Service, *, answers: bool = True) -> None:
         self.service = service
+        self._routes = ROUTES if answers else {}
+        self._socket_path = SOCKET_PATH if answers else None
         self._requests = Requests()
         self._ops = make_ops(service, self._requests)
-        jobs.add_jobs(self._ops, service)
+        if answers:
+            jobs.add_jobs(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
             await self._connect(scope, receive, send)
-        elif route := ROUTES.get(scope["path"]):
+        elif route := self._routes.get(scope["path"]):
             method, handler = route
             exchange = Exchange(
                 scope, receive, send, body_deadline_s=self.service.limits.body_deadline_s
@@ -48,7 +54,7 @@ class App:
             await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
 
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["path"] == SOCKET_PATH:
+        if scope["path"] == self._socket_path:
             await ws.serve(self.service, scope, receive, send)
         else:
             await receive()

@@ -11,7 +11,7 @@ from penstock.protocols import openai
 from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
 from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
 from penstock.requests import GenerateRequest
-from penstock.served import Served
+from penstock.served import Offered
 from penstock.service import Service
 from penstock.web.exchange import Exchange, while_connected
 from penstock.web.stream import StreamSink, WholeSink
@@ -42,7 +42,7 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     await while_connected(exchange, generate)
 
 
-def _logprobs(served: Served, request: GenerateRequest, shape: Shape) -> list[Logprobs]:
+def _logprobs(served: Offered, request: GenerateRequest, shape: Shape) -> list[Logprobs]:
     if request.logprobs is None:
         return []
     render = chat_logprobs if shape == "chat" else text_logprobs

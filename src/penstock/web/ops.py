@@ -47,12 +47,12 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
 def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        listed = [render_model(served.name, served.created) for served in service.models.values()]
+        listed = [render_model(served.name, served.created) for served in service.offered.values()]
         return _json({"object": "list", "data": listed})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        if name != DEFAULT_ALIAS and name not in service.models:
+        if name != DEFAULT_ALIAS and name not in service.offered:
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )

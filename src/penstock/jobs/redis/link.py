@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any, TypeAlias
 
 import trio
@@ -36,9 +37,6 @@ log = logging.getLogger(__name__)
 REQUEST_S = 2.0
 PROBE_S = 0.1
 PREFIX = "{penstock}:"
-LIFE_MS = 10_000
-"""A process that gives no sign of life for as long is not told anything any more."""
-_LIFE = ExpirySet(ExpiryType.MILLSEC, LIFE_MS)
 
 Argument: TypeAlias = str | bytes | int
 
@@ -58,13 +56,16 @@ class AwayError(PenstockError):
 class Link:
     """One process's way to Redis. `me` is its name there, of this run alone."""
 
-    def __init__(self, address: Address, me: str) -> None:
+    def __init__(self, address: Address, me: str, *, lease_s: float) -> None:
         self.me = me
+        self.lease_s = lease_s
+        """Without a sign of life for as long, this process is taken for dead."""
         self.there = trio.Event()
         """Set while Redis answers; another event takes its place when it does not."""
         self._address = address
         self._client: GlideClient | None = None
         self._offset_s = 0.0
+        self._there_s = inf
         self.lost = trio.Event()
         """Set when it does not answer any more; then there is another one, too."""
 
@@ -75,6 +76,15 @@ class Link:
     def now(self) -> str:
         """Redis's own time in seconds, which all processes go by."""
         return f"{trio.current_time() + self._offset_s:.6f}"
+
+    @property
+    def lapsed(self) -> str:
+        """Leases that ended before this moment are over, in Redis's time.
+
+        While Redis was away nobody could give a sign of life, so all have a while to do that.
+        """
+        waited = trio.current_time() - self._there_s >= self.lease_s / 2
+        return self.now if self.there.is_set() and waited else "0"
 
     def local_s(self, theirs: str) -> float:
         """A moment of Redis's in Trio's time."""
@@ -87,6 +97,7 @@ class Link:
                 while True:
                     await self._greet(self._client)
                     log.info("the store is there", extra={"store": str(self._address)})
+                    self._there_s = trio.current_time()
                     self.there.set()
                     await self.lost.wait()
                     log.warning("the store is away", extra={"store": str(self._address)})
@@ -170,13 +181,14 @@ class Link:
 
     async def _greet(self, client: GlideClient) -> None:
         """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
+        life = ExpirySet(ExpiryType.MILLSEC, int(self.lease_s * 1000))
         while True:
             try:
                 before_s = trio.current_time()
                 with trio.CancelScope(shield=True):
                     seconds, micros = await client.time()
                     took_s = trio.current_time() - before_s
-                    await client.set(f"{PREFIX}alive:{self.me}", "1", expiry=_LIFE)
+                    await client.set(f"{PREFIX}alive:{self.me}", "1", expiry=life)
                 self._offset_s = int(seconds) + int(micros) / 1e6 - before_s - took_s / 2
                 return
             except GlideError:

@@ -49,7 +49,8 @@ class RedisLog:
         self._commits = commits
         self._changed = changed
         self._watching = 0
-        self._writing = False
+        self.writing = False
+        """Whether this process holds the lease, as far as it knows."""
         self._gone = False
         self._news = trio.lowlevel.ParkingLot()
 
@@ -59,7 +60,7 @@ class RedisLog:
     @property
     def watched(self) -> bool:
         """Whether somebody here waits for anything to happen to it."""
-        return bool(self._watching or self._writing or self.readers)
+        return bool(self._watching or self.writing or self.readers)
 
     @property
     def furthest(self) -> int | None:
@@ -88,12 +89,17 @@ class RedisLog:
             self._changed(self)
 
     async def claim(self) -> int:
-        told = await self._link.insist(scripts.CLAIM, self._link.now, self.job.job_id)
+        lease_s = str(self._link.lease_s)
+        told = await self._link.insist(scripts.CLAIM, self._link.now, self.job.job_id, lease_s)
         if not told:
             raise LeaseLostError
+        return self.begin(Snapshot.of(told))
+
+    def begin(self, claimed: Snapshot) -> int:
+        """This process writes it from now on."""
         # As it is: a Redis that came back may have lost what this process knew of.
-        self.seen = Snapshot.of(told)
-        self._writing = self.seen.terminal is None
+        self.seen = claimed
+        self.writing = self.seen.terminal is None
         self._news.unpark_all()
         self._changed(self)
         return self.seen.epoch
@@ -204,7 +210,7 @@ class RedisLog:
     def _release(self, epoch: int) -> None:
         """Not the writer any more, unless another one here is."""
         if epoch == self.seen.epoch:
-            self._writing = False
+            self.writing = False
             self._changed(self)
 
     def _has_room(self) -> bool:

@@ -12,19 +12,21 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from penstock.errors import OVERLOADED, PenstockError
+from penstock.errors import OVERLOADED, PenstockError, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.codec import decode_order, encode_order
 from penstock.jobs.redis.commits import Commits
-from penstock.jobs.redis.link import LIFE_MS, AwayError, Link
+from penstock.jobs.redis.link import AwayError, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.redis.watch import RedisWatch
-from penstock.jobs.store import Held
+from penstock.jobs.store import Held, Log
 
-BEAT_S = 2.0
+BEATS = 5
+"""Signs of life within the time after which a process without one is taken for dead."""
+LINE_RETRY_S = 5
 LONGEST_RETRY_S = 60
 
 Found: TypeAlias = Sequence[Any]
@@ -35,9 +37,16 @@ class RedisStore:
     """See `Store`. `forgotten` is called for each job whose time is over."""
 
     def __init__(
-        self, address: Address, bounds: JobBounds, forgotten: Callable[[], None] = lambda: None
+        self,
+        address: Address,
+        bounds: JobBounds,
+        forgotten: Callable[[], None] = lambda: None,
+        *,
+        lease_s: float = 10.0,
+        line: int = 64,
     ) -> None:
-        self.link = Link(address, secrets.token_hex(8))
+        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s)
+        self._line = line
         self._bounds = bounds
         self._forgotten = forgotten
         self._commits = Commits(self.link, self._take)
@@ -57,6 +66,33 @@ class RedisStore:
                 nursery.start_soon(task)
 
     async def create(self, job: Job) -> RedisLog:
+        return await self._create(job, "")
+
+    async def offer(self, job: Job) -> RedisLog:
+        return await self._create(job, str(self._line))
+
+    async def take(self, models: Sequence[str], count: int) -> Sequence[tuple[RedisLog, int]]:
+        link = self.link
+        found = await link.call(
+            scripts.TAKE, link.now, link.lapsed, str(link.lease_s), count, *models
+        )
+        logs = [(self._log(each), each) for each in found]
+        return [(log, log.begin(Snapshot.of(each[3]))) for log, each in logs]
+
+    async def wait_work(self) -> None:
+        """Or, at the latest, until a sign of life is due: a call may have been missed."""
+        with trio.move_on_after(self._beat_s):
+            await self._watch.work.wait()
+        self._watch.work = trio.Event()
+        await self.link.there.wait()
+
+    def away(self) -> bool:
+        return not self.link.there.is_set()
+
+    async def give_back(self, log: Log, epoch: int) -> None:
+        await self.link.insist(scripts.GIVE_BACK, self.link.now, log.job.job_id, epoch)
+
+    async def _create(self, job: Job, line: str) -> RedisLog:
         order = job.order
         outcome, held, *made = await self.link.call(
             scripts.CREATE,
@@ -70,8 +106,13 @@ class RedisStore:
             str(order.keep_s),
             self._bounds.max_jobs,
             self._bounds.log_bytes,
+            order.model,
+            line,
+            str(self.link.lease_s),
         )
         self._take(held)
+        if outcome == b"busy":
+            raise overloaded(LINE_RETRY_S, "as many requests wait as may")
         if outcome == b"full":
             raise PenstockError(
                 OVERLOADED,
@@ -98,14 +139,20 @@ class RedisStore:
         readers = sum(len(log.readers) for log in self._watch.logs.values())
         return replace(self._held, readers=readers)
 
+    @property
+    def _beat_s(self) -> float:
+        return self.link.lease_s / BEATS
+
     async def _beat(self) -> None:
         """Show signs of life, and ask again for what is watched: at once when Redis is back."""
         while True:
             await self.link.there.wait()
             with suppress(AwayError):
-                self._take(await self.link.call(scripts.BEAT, self.link.now, LIFE_MS))
+                mine = [name for name, log in self._watch.logs.items() if log.writing]
+                told = (self.link.now, str(self.link.lease_s), *mine)
+                self._take(await self.link.call(scripts.BEAT, *told))
                 self._watch.resume()
-            with trio.move_on_after(BEAT_S):
+            with trio.move_on_after(self._beat_s):
                 await self.link.lost.wait()
 
     async def _sweep(self) -> None:

@@ -33,6 +33,8 @@ class RedisWatch:
         self._held = held
         self._changed: dict[RedisLog, None] = {}
         self._more = trio.lowlevel.ParkingLot()
+        self.work = trio.Event()
+        """Set when there may be jobs in line; whoever looks for them puts another in its place."""
 
     def changed(self, log: RedisLog) -> None:
         if log.watched:
@@ -81,9 +83,12 @@ class RedisWatch:
         return after
 
     def _hear(self, job_id: str, what: str, number: str) -> None:
-        if (watched := self.logs.get(job_id)) is None:
+        watched = self.logs.get(job_id)
+        if what == "work":
+            self.work.set()
+        elif watched is None:
             return
-        if what == "last":
+        elif what == "last":
             watched.advance(int(number))
         else:
             self.changed(watched)

@@ -11,16 +11,7 @@ for at = 3, #ARGV, 5 do
   elseif job[3] or tonumber(job[2]) + 1 ~= tonumber(number) then
     table.insert(answers, 0)
   else
-    redis.call('XADD', log_of(id), number .. '-0', 'e', event)
-    redis.call('HSET', job_of(id), 'last', number)
-    if ends == '1' then
-      redis.call('HSET', job_of(id), 'terminal', event, 'idle', now)
-      redis.call('HINCRBY', totals, 'running', -1)
-      plan(id, now)
-    end
-    for _, process in ipairs(redis.call('HKEYS', watch_of(id))) do
-      wake(process, id, ends == '1' and 'ended' or 'last', number)
-    end
+    write(id, number, event, ends, now)
     table.insert(answers, 1)
   end
 end

@@ -4,6 +4,9 @@ local prefix, me = KEYS[1], ARGV[1]
 local job_of = function(id) return prefix .. 'job:' .. id end
 local log_of = function(id) return prefix .. 'log:' .. id end
 local watch_of = function(id) return prefix .. 'watch:' .. id end
+local queue_of = function(model) return prefix .. 'queue:' .. model end
+local leases_of = function(model) return prefix .. 'leases:' .. model end
+local idle_of = function(model) return prefix .. 'idle:' .. model end
 local totals, due = prefix .. 'totals', prefix .. 'due'
 
 local function alive(process)
@@ -18,6 +21,26 @@ local function wake(process, id, what, number)
     redis.call('XADD', stream, 'MAXLEN', '~', 10000, '*', id, what .. ':' .. number)
     redis.call('PEXPIRE', stream, 60000)
   end
+end
+
+-- Until when the writer of a job is taken for alive without another sign of life.
+local function lease(id, model, now, lease_s)
+  redis.call('ZADD', leases_of(model), string.format('%.6f', tonumber(now) + tonumber(lease_s)), id)
+end
+
+-- `me` writes a job from now on. The one before hears of it.
+local function claim(id, model, now, lease_s)
+  wake(redis.call('HGET', job_of(id), 'holder'), id, 'look', 0)
+  redis.call('HINCRBY', job_of(id), 'epoch', 1)
+  redis.call('HSET', job_of(id), 'holder', me)
+  lease(id, model, now, lease_s)
+end
+
+-- One worker that has asked for more than there was hears that there is something.
+local function call_worker(model)
+  local worker = redis.call('SPOP', idle_of(model))
+  while worker and not alive(worker) do worker = redis.call('SPOP', idle_of(model)) end
+  wake(worker, '-', 'work', 0)
 end
 
 -- How far the furthest reader in other processes is, or -1 without one. Those of the dead go.
@@ -78,4 +101,19 @@ local function forget(id, linger_ms)
   if job[4] == '1' then redis.call('ZREM', prefix .. 'listed:' .. job[2], id) end
   redis.call('HINCRBY', totals, 'jobs', -1)
   redis.call('HINCRBY', totals, 'bytes', -job[1])
+end
+
+-- The next event of a job; `ends` is '1' where it is the last.
+local function write(id, number, event, ends, now)
+  redis.call('XADD', log_of(id), number .. '-0', 'e', event)
+  redis.call('HSET', job_of(id), 'last', number)
+  if ends == '1' then
+    redis.call('HSET', job_of(id), 'terminal', event, 'idle', now)
+    redis.call('HINCRBY', totals, 'running', -1)
+    redis.call('ZREM', leases_of(redis.call('HGET', job_of(id), 'model')), id)
+    plan(id, now)
+  end
+  for _, process in ipairs(redis.call('HKEYS', watch_of(id))) do
+    wake(process, id, ends == '1' and 'ended' or 'last', number)
+  end
 end

@@ -1,5 +1,7 @@
--- Keep a new job, or give the one that its owner's key stands for.
-local _, now, id, order, reserved, owner, key, listed, keep, most, bytes = unpack(ARGV)
+-- Keep a new job, or give the one that its owner's key stands for. It is put into the line of its
+-- model, which is at most `line` long; without `line` this process is to claim it within its lease.
+local _, now, id, order, reserved, owner, key, listed, keep, most, bytes,
+  model, line, lease_s = unpack(ARGV)
 local known = key ~= '' and redis.call('HGET', prefix .. 'keys:' .. owner, key)
 known = known or (redis.call('EXISTS', job_of(id)) == 1 and id)
 if known then
@@ -11,7 +13,10 @@ if tonumber(taken[1] or '0') >= tonumber(most)
     or tonumber(taken[2] or '0') + tonumber(reserved) > tonumber(bytes) then
   return {'full', held()}
 end
-redis.call('HSET', job_of(id), 'order', order, 'reserved', reserved, 'owner', owner, 'key', key,
+if line ~= '' and redis.call('LLEN', queue_of(model)) >= tonumber(line) then
+  return {'busy', held()}
+end
+redis.call('HSET', job_of(id), 'model', model, 'order', order, 'reserved', reserved, 'owner', owner, 'key', key,
   'listed', listed, 'keep', keep, 'last', '0', 'acknowledged', '0', 'epoch', '0', 'idle', now)
 if key ~= '' then redis.call('HSET', prefix .. 'keys:' .. owner, key, id) end
 if listed == '1' then
@@ -20,4 +25,10 @@ end
 redis.call('HINCRBY', totals, 'jobs', 1)
 redis.call('HINCRBY', totals, 'running', 1)
 redis.call('HINCRBY', totals, 'bytes', reserved)
+if line ~= '' then
+  redis.call('RPUSH', queue_of(model), id)
+  call_worker(model)
+else
+  lease(id, model, now, lease_s)
+end
 return {'made', held(), id, order, reserved, snapshot(id, now)}

@@ -1,0 +1,187 @@
+"""Edges accept and stream, workers decode, and any of them may die."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+
+import pytest
+
+from tests.redis_server import RedisServer
+from tests.wire.servers import Server, run_serve, wait_until
+
+from .test_redis_served import BODY, last_id, numbers_and_text, submit
+
+pytestmark = [pytest.mark.wire, pytest.mark.slow]
+
+LEASE_S = 2
+
+
+class Fleet:
+    """Edges and workers on one Redis."""
+
+    def __init__(self, folder: Path, redis: RedisServer, stack: ExitStack) -> None:
+        self.redis = redis
+        self._folder = folder
+        self._stack = stack
+        self._count = 0
+
+    def start(self, role: str, *options: str) -> Server:
+        self._count += 1
+        server = Server(
+            self._folder / f"{role}{self._count}",
+            f"--store={self.redis.url}",
+            f"--role={role}",
+            f"--lease-s={LEASE_S}",
+            "--slots=8",
+            "--drain-s=0",
+            *options,
+        )
+        self._stack.callback(_end, server)
+        wait_until(lambda: "the store is there" in server.log(), "the store")
+        return server
+
+
+def _end(server: Server) -> None:
+    if server.process.poll() is None:
+        server.signal(signal.SIGCONT)
+    server.stop()
+
+
+@pytest.fixture
+def fleet(durable_redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield Fleet(tmp_path, durable_redis, stack)
+
+
+def ask(server: Server, **changes: object) -> tuple[HTTPConnection, HTTPResponse]:
+    connection = HTTPConnection(server.host, server.port, timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps(BODY | changes).encode())
+    return connection, connection.getresponse()
+
+
+def reference(server: Server, **changes: object) -> str:
+    answer = server.ask("POST", "/v1/completions", BODY | changes)
+    assert answer.status == 200, answer.body
+    text: str = answer.json["choices"][0]["text"]
+    return text
+
+
+def read(server: Server, job_id: str) -> str:
+    connection = HTTPConnection(server.host, server.port, timeout=60)
+    connection.request("GET", f"/v1/stream?job_id={job_id}")
+    numbers, text = numbers_and_text(connection.getresponse().read())
+    connection.close()
+    assert numbers == list(range(1, len(numbers) + 1))
+    return text
+
+
+def test_an_edge_answers_as_a_whole_server_does(fleet: Fleet, tmp_path: Path) -> None:
+    whole = fleet.start("all")
+    asked = {"max_tokens": 40, "seed": 7, "temperature": 1, "n": 2, "logprobs": 1}
+    expected = whole.ask("POST", "/v1/completions", BODY | asked).json
+    bad = whole.ask("POST", "/v1/completions", BODY | {"max_tokens": 100_000})
+    _end(whole)
+    edge = fleet.start("edge")
+    fleet.start("worker")
+    got = edge.ask("POST", "/v1/completions", BODY | asked).json
+    assert got["choices"] == expected["choices"]
+    assert got["usage"] == expected["usage"]
+    refused = edge.ask("POST", "/v1/completions", BODY | {"max_tokens": 100_000})
+    assert (refused.status, refused.json) == (bad.status, bad.json)
+    assert edge.ask("GET", "/v1/models").json == whole_models(edge)
+    job_id = submit(edge, max_tokens=30)
+    assert read(edge, job_id) == reference(edge, max_tokens=30)
+
+
+def whole_models(server: Server) -> object:
+    return {"object": "list", "data": [server.ask("GET", "/v1/models/default").json]}
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nobody_notices(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    first = fleet.start("worker")
+    expected = reference(edge, max_tokens=300)
+    jobs = [submit(edge, max_tokens=300) for _ in range(4)]
+    wait_until(lambda: all(last_id(edge, each) > 10 for each in jobs), "some events")
+    first.process.kill()
+    fleet.start("worker")
+    for job_id in jobs:
+        assert read(edge, job_id) == expected
+    _, response = ask(edge, max_tokens=300)
+    assert json.loads(response.read())["choices"][0]["text"] == expected
+
+
+def test_a_worker_that_slept_writes_nothing_when_it_wakes(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    sleeper = fleet.start("worker")
+    expected = reference(edge, max_tokens=300)
+    job_id = submit(edge, max_tokens=300)
+    wait_until(lambda: last_id(edge, job_id) > 10, "some events")
+    sleeper.signal(signal.SIGSTOP)
+    fleet.start("worker")
+    assert read(edge, job_id) == expected
+    before = edge.ask("GET", f"/v1/jobs/{job_id}").json
+    sleeper.signal(signal.SIGCONT)
+    wait_until(lambda: "another process goes on" in sleeper.log(), "its insight")
+    assert edge.ask("GET", f"/v1/jobs/{job_id}").json == before
+    assert sleeper.ask("GET", "/ready").status == 200
+
+
+def test_what_a_stopped_worker_had_is_gone_on_with_at_once(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    first = fleet.start("worker")
+    expected = reference(edge, max_tokens=300)
+    job_id = submit(edge, max_tokens=300)
+    wait_until(lambda: last_id(edge, job_id) > 10, "some events")
+    fleet.start("worker")
+    assert first.stop() == 0
+    assert read(edge, job_id) == expected
+
+
+def test_a_reader_that_leaves_an_edge_ends_its_generation(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    worker = fleet.start("worker")
+    connection, response = ask(edge, max_tokens=400, stream=True)
+    response.read(200)
+    wait_until(lambda: worker.gauge("active") == 1, "decoding")
+    connection.close()
+    response.close()
+    wait_until(worker.is_idle, "idle worker")
+    assert worker.metrics()["penstock_requests_cancelled_total:client"] == 1
+
+
+def test_what_a_killed_edge_leaves_behind_ends_by_itself(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    worker = fleet.start("worker", "--job-window=8")
+    connection, response = ask(edge, max_tokens=400, stream=True)
+    wait_until(lambda: worker.gauge("active") == 1, "decoding")
+    edge.process.kill()
+    wait_until(worker.is_idle, "idle worker", patience_s=30)
+    connection.close()
+    response.close()
+
+
+def test_a_cancel_reaches_the_worker_and_the_line(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    waiting = submit(edge)
+    told = edge.ask("POST", f"/v1/jobs/{waiting}/cancel").json
+    assert told["status"] == "cancelled"
+    worker = fleet.start("worker")
+    running = submit(edge, max_tokens=400, window=5)
+    wait_until(lambda: last_id(edge, running) == 5, "its window")
+    assert edge.ask("POST", f"/v1/jobs/{running}/cancel").json["status"] == "cancelled"
+    wait_until(worker.is_idle, "idle worker")
+
+
+def test_a_worker_answers_nobody_and_roles_need_a_shared_store(fleet: Fleet) -> None:
+    worker = fleet.start("worker")
+    assert worker.ask("POST", "/v1/completions", BODY).status == 404
+    assert worker.ask("GET", "/v1/jobs").status == 404
+    assert worker.ask("GET", "/health").status == 200
+    code, told = run_serve("--role=edge")
+    assert (code, "set --store" in told) == (1, True)
