@@ -74,10 +74,12 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
-    if ! command -v redis-server >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get update -q && apt-get install -qy --no-install-recommends redis-server) ||
-            echo "redis-server cannot be installed: its tests are skipped"
-    fi
+    for program in redis-server spin; do
+        if ! command -v $program >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            (apt-get update -q && apt-get install -qy --no-install-recommends $program) ||
+                echo "$program cannot be installed: its tests are skipped"
+        fi
+    done
     # Without these two, the tests that drive real EventSources are skipped.
     if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.wire.servers import Server, run_serve, wait_until
+from tests.wire.servers import RUNNING, Server, run_serve, wait_until
 
 from .test_redis_served import BODY, last_id, numbers_and_text, submit
 
@@ -47,9 +47,11 @@ class Fleet:
 
 
 def _end(server: Server) -> None:
-    if server.process.poll() is None:
-        server.signal(signal.SIGCONT)
-    server.stop()
+    """One that is killed or has ended is as good."""
+    if server in RUNNING:
+        if server.process.poll() is None:
+            server.signal(signal.SIGCONT)
+        server.stop()
 
 
 @pytest.fixture
@@ -112,8 +114,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nobody_notices(fleet: Fleet) ->
     fleet.start("worker")
     for job_id in jobs:
         assert read(edge, job_id) == expected
-    _, response = ask(edge, max_tokens=300)
-    assert json.loads(response.read())["choices"][0]["text"] == expected
+    assert reference(edge, max_tokens=300) == expected
 
 
 def test_a_worker_that_slept_writes_nothing_when_it_wakes(fleet: Fleet) -> None:

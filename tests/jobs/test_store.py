@@ -109,6 +109,15 @@ async def test_one_who_waits_beyond_the_end_is_told_that_nothing_comes(store: St
         assert list(await log.read(2, 9)) == []
 
 
+async def test_what_several_tasks_of_one_writer_write_at_once_is_all_there(store: Store) -> None:
+    log, epoch = await filled(store, 1)
+    async with trio.open_nursery() as nursery:
+        for number in (2, 3, 4):
+            nursery.start_soon(log.append, epoch, delta(number))
+    events = await log.read(0, 9)
+    assert sorted(map(str, events)) == sorted(map(str, deltas(1, 2, 3, 4)))
+
+
 async def test_only_the_newest_writer_writes(store: Store) -> None:
     """One that was paused and comes back finds that another has gone on."""
     log, paused = await filled(store, 1)

@@ -51,6 +51,8 @@ class RedisLog:
         self._watching = 0
         self.writing = False
         """Whether this process holds the lease, as far as it knows."""
+        self._handed = 0
+        """Events on their way included: several answers of one job write at the same time."""
         self._gone = False
         self._news = trio.lowlevel.ParkingLot()
 
@@ -99,6 +101,7 @@ class RedisLog:
         """This process writes it from now on."""
         # As it is: a Redis that came back may have lost what this process knew of.
         self.seen = claimed
+        self._handed = claimed.last_id
         self.writing = self.seen.terminal is None
         self._news.unpark_all()
         self._changed(self)
@@ -110,7 +113,8 @@ class RedisLog:
         while not urgent and not self._has_room():
             await self._news.park()
             self._check(epoch)
-        number = self.seen.last_id + 1
+        self._handed += 1
+        number = self._handed
         written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
         ends = isinstance(event, Finished | Failed)
         if not written or ends:
@@ -152,7 +156,7 @@ class RedisLog:
         await self._ask(scripts.ACKNOWLEDGE, self.job.job_id, event_id)
 
     async def state(self) -> JobState:
-        await self._look()
+        await self._ask(scripts.LOOK, self.job.job_id)
         seen = self.seen
         return JobState(self.job.job_id, seen.last_id, seen.acknowledged, seen.terminal)
 
@@ -187,9 +191,6 @@ class RedisLog:
     def _over(self) -> bool:
         return self._gone or self.seen.terminal is not None
 
-    async def _look(self) -> None:
-        await self._ask(scripts.LOOK, self.job.job_id)
-
     async def _ask(self, script: Script, *given: str | bytes | int) -> None:
         if told := await self._link.call(script, self._link.now, *given):
             self.learn(Snapshot.of(told))
@@ -217,7 +218,7 @@ class RedisLog:
         positions = [reader.position for reader in self.readers]
         others = [] if self.seen.others is None else [self.seen.others]
         return has_room(
-            self.seen.last_id,
+            self._handed,
             acknowledged=self.seen.acknowledged,
             window=self.job.order.window,
             readers=[*positions, *others],
@@ -232,7 +233,7 @@ class RedisLog:
     async def _unread(self) -> bool:
         """Whether it is still so once Redis was asked."""
         try:
-            await self._look()
+            await self._ask(scripts.LOOK, self.job.job_id)
         except AwayError:
             await self._link.there.wait()
             return False
