@@ -12,46 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.wire.servers import RUNNING, Server, run_serve, wait_until
+from tests.wire.servers import Server, run_serve, wait_until
 
+from .fleet import Fleet, end, kill
 from .test_redis_served import BODY, last_id, numbers_and_text, submit
 
 pytestmark = [pytest.mark.wire, pytest.mark.slow]
-
-LEASE_S = 2
-
-
-class Fleet:
-    """Edges and workers on one Redis."""
-
-    def __init__(self, folder: Path, redis: RedisServer, stack: ExitStack) -> None:
-        self.redis = redis
-        self._folder = folder
-        self._stack = stack
-        self._count = 0
-
-    def start(self, role: str, *options: str) -> Server:
-        self._count += 1
-        server = Server(
-            self._folder / f"{role}{self._count}",
-            f"--store={self.redis.url}",
-            f"--role={role}",
-            f"--lease-s={LEASE_S}",
-            "--slots=8",
-            "--drain-s=0",
-            *options,
-        )
-        self._stack.callback(_end, server)
-        wait_until(lambda: "the store is there" in server.log(), "the store")
-        return server
-
-
-def _end(server: Server) -> None:
-    """One that is killed or has ended is as good."""
-    if server in RUNNING:
-        if server.process.poll() is None:
-            server.signal(signal.SIGCONT)
-        server.stop()
 
 
 @pytest.fixture
@@ -87,7 +53,7 @@ def test_an_edge_answers_as_a_whole_server_does(fleet: Fleet, tmp_path: Path) ->
     asked = {"max_tokens": 40, "seed": 7, "temperature": 1, "n": 2, "logprobs": 1}
     expected = whole.ask("POST", "/v1/completions", BODY | asked).json
     bad = whole.ask("POST", "/v1/completions", BODY | {"max_tokens": 100_000})
-    _end(whole)
+    end(whole)
     edge = fleet.start("edge")
     fleet.start("worker")
     got = edge.ask("POST", "/v1/completions", BODY | asked).json
@@ -110,7 +76,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nobody_notices(fleet: Fleet) ->
     expected = reference(edge, max_tokens=300)
     jobs = [submit(edge, max_tokens=300) for _ in range(4)]
     wait_until(lambda: all(last_id(edge, each) > 10 for each in jobs), "some events")
-    first.process.kill()
+    kill(first)
     fleet.start("worker")
     for job_id in jobs:
         assert read(edge, job_id) == expected
@@ -161,7 +127,7 @@ def test_what_a_killed_edge_leaves_behind_ends_by_itself(fleet: Fleet) -> None:
     worker = fleet.start("worker", "--job-window=8")
     connection, response = ask(edge, max_tokens=400, stream=True)
     wait_until(lambda: worker.gauge("active") == 1, "decoding")
-    edge.process.kill()
+    kill(edge)
     wait_until(worker.is_idle, "idle worker", patience_s=30)
     connection.close()
     response.close()
