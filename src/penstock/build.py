@@ -49,8 +49,8 @@ MIN_LEN = 128
 
 def build_service(settings: Settings, report: Report = lambda line: None) -> Service:
     """Load the models and put a service around them. Raises `ModelError` and `SettingsError`."""
-    if settings.role != "all" and settings.store == "memory":
-        raise SettingsError(f"role {settings.role} needs a store that processes share; set --store")
+    if settings.role != "all":
+        check_shared(settings)
     try:
         folders = parse_models(settings.model)
     except ValueError as error:
@@ -147,6 +147,12 @@ def serve_engine(
         ),
         default_max_tokens=settings.max_tokens,
     )
+
+
+def check_shared(settings: Settings) -> None:
+    """Raise `SettingsError` where each process would have jobs of its own."""
+    if settings.store == "memory":
+        raise SettingsError("jobs of several processes need a store that they share; set --store")
 
 
 def make_edge(settings: Settings, folders: Mapping[str, Path]) -> EdgeService:

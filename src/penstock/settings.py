@@ -110,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["all", "edge", "worker"],
         Meta(description="Accept and stream (edge), decode (worker), or both."),
     ] = "all"
+    workers: Annotated[
+        int, Meta(ge=1, le=256, description="Processes; more than one needs a shared store.")
+    ] = 1
     lease_s: Annotated[
         float,
         Meta(ge=1, le=600, description="Seconds of silence after which others take a job over."),

@@ -150,5 +150,18 @@ def test_a_worker_answers_nobody_and_roles_need_a_shared_store(fleet: Fleet) -> 
     assert worker.ask("POST", "/v1/completions", BODY).status == 404
     assert worker.ask("GET", "/v1/jobs").status == 404
     assert worker.ask("GET", "/health").status == 200
-    code, told = run_serve("--role=edge")
-    assert (code, "set --store" in told) == (1, True)
+    for option in ("--role=edge", "--workers=2"):
+        code, told = run_serve(option, "--port=0")
+        assert (code, "set --store" in told) == (1, True)
+
+
+def test_several_processes_share_a_port_and_their_jobs(fleet: Fleet) -> None:
+    server = fleet.start("all", "--workers=3")
+    wait_until(lambda: server.log().count("the store is there") == 3, "three processes")
+    expected = reference(server, max_tokens=60)
+    jobs = [submit(server, max_tokens=60) for _ in range(6)]
+    for job_id in jobs * 3:
+        assert read(server, job_id) == expected
+    assert server.stop() == 0
+    with pytest.raises(OSError, match="refused"):
+        server.ask("GET", "/health")

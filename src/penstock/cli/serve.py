@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 import trio
 
-from penstock.build import build_service
+from penstock.build import build_service, check_shared
 from penstock.cli import logs
 from penstock.cli.options import collect, settings_options
+from penstock.cli.processes import inherited, watch
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
 from penstock.served import Served
@@ -38,11 +39,15 @@ def serve(config: Path | None, **given: object) -> None:
         try:
             parse_networks(split(settings.forwarded_allow_ips))
             tls = load_tls(settings)
-            listeners = bind_all(settings)
+            shared = inherited()
+            listeners = shared or bind_all(settings)
             for listener in listeners:
                 stack.enter_context(listener)
-            if settings.uds:
+            if settings.uds and not shared:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
+            if settings.workers > 1 and not shared:
+                check_shared(settings)
+                sys.exit(watch(settings.workers, listeners))
             service = build_service(settings, partial(click.echo, err=True))
             listen(listeners)
         except (ModelError, BindError, TlsError, ForwardedError, SettingsError) as error:
