@@ -248,6 +248,22 @@ async def _returns(log: Log) -> None:
         await trio.sleep(0.01)
 
 
+async def test_a_redis_that_is_full_is_waited_for(redis: RedisServer) -> None:
+    async with opened(make(redis)) as store:
+        log = await store.create(job())
+        epoch = await log.claim()
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(PenstockError) as caught:
+                await store.create(job("b"))
+            assert caught.value.kind.code == "unavailable"
+        finally:
+            redis.ask("CONFIG", "SET", "maxmemory", "0")
+        with trio.fail_after(PATIENCE_S):
+            await log.append(epoch, delta(1))
+        assert (await log.state()).last_id == 1
+
+
 async def test_a_store_that_is_not_there_yet_is_waited_for(durable_redis: RedisServer) -> None:
     durable_redis.kill()
     store = make(durable_redis)

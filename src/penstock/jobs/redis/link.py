@@ -100,7 +100,6 @@ class Link:
                     self._there_s = trio.current_time()
                     self.there.set()
                     await self.lost.wait()
-                    log.warning("the store is away", extra={"store": str(self._address)})
             finally:
                 with suppress(AwayError), trio.CancelScope(shield=True):
                     await self.call(scripts.LEAVE)
@@ -154,14 +153,14 @@ class Link:
                 await client.close()
 
     async def _connect(self) -> GlideClient:
-        told = False
+        told: dict[str, str] = {}
         while True:
             try:
                 return await GlideClient.create(self._configuration())
-            except GlideError:
+            except GlideError as error:
                 if not told:
-                    log.warning("the store is away", extra={"store": str(self._address)})
-                told = True
+                    told = {"store": str(self._address), "why": str(error)}
+                    log.warning("the store is away", extra=told)
             await trio.sleep(PROBE_S)
 
     def _configuration(self) -> GlideClientConfiguration:
@@ -195,21 +194,21 @@ class Link:
                 await trio.sleep(PROBE_S)
 
     def _miss(self, error: GlideError) -> None:
-        """What Redis refused is a fault of ours, and comes out as such; all else is its absence."""
-        if _refused(error):
+        """A script that failed is a fault of ours and comes out as such; all else is an absence."""
+        if _is_fault(error):
             raise error
         if self.there.is_set():
+            log.warning("the store is away", extra={"store": str(self._address), "why": str(error)})
             self.there = trio.Event()
             lost, self.lost = self.lost, trio.Event()
             lost.set()
 
 
-def _refused(error: GlideError) -> bool:
-    """LOADING and READONLY pass; other answers of the server do not."""
+def _is_fault(error: GlideError) -> bool:
+    """Not where Redis is full, read-only, or cannot write to its disk: that passes."""
     told = str(error)
-    if "signalled by the server" not in told and "ResponseError" not in told:
-        return False
-    return not any(word in told for word in ("LOADING", "READONLY", "MASTERDOWN", "BUSY"))
+    passing = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+    return "user_script" in told and not any(word in told for word in passing)
 
 
 def _told(value: Argument) -> str | bytes:
