@@ -122,7 +122,7 @@ class Generation:
         self._decoder = decoder
         self._queued = queued
         self._sequences: list[TokenSequence] = []
-        eos_ids = decoder.engine.model.spec.eos_ids
+        eos_ids = decoder.engine.model.spec.eos_ids if before else ()
         self._choices = [
             Choice(number, new_text(), spend, progress, eos_ids)
             for number, progress in enumerate(before or [Progress()] * prompt.n)
