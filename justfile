@@ -11,10 +11,15 @@ default:
 serve *options:
     {{ python }} -m penstock serve {{ options }}
 
-# All tests, under five minutes
+# All tests but the heavy ones, under five minutes
 [group('check')]
 test *options: _tools
-    {{ python }} -m pytest {{ options }}
+    {{ python }} -m pytest -m "not heavy" {{ options }}
+
+# The heavy ones: browsers, notebooks, hundreds of schedules, cuts, schemas, planted bugs
+[group('check')]
+heavy *options: _tools
+    {{ python }} -m pytest -m heavy {{ options }}
 
 # Tests without server processes: seconds
 [group('check')]
@@ -25,6 +30,11 @@ quick *options:
 [group('check')]
 simulate *options:
     {{ python }} -m tests.simulation {{ options }}
+
+# Real clients in environments of their own, which are made once: two minutes
+[group('check')]
+test-clients *options: _node
+    TEST_CLIENTS=1 {{ python }} -m pytest tests/clients {{ options }}
 
 # Style and types
 [group('check')]
@@ -39,10 +49,21 @@ fmt:
     {{ bin }}/ruff check --fix .
     {{ bin }}/ruff format .
 
-# Write the generated pages of docs/
+# Write what is generated: the pages of docs/, the dashboard
 [group('check')]
 docs:
     {{ python }} docs/make_settings.py > docs/settings.md
+    {{ python }} deploy/make_dashboard.py > deploy/grafana.json
+
+# Take the pictures of docs/img
+[group('check')]
+screenshots: _tools
+    {{ python }} docs/make_screenshots.py
+
+# Run the notebooks, and write them with their outputs to docs/notebooks
+[group('check')]
+notebooks:
+    {{ python }} notebooks/render.py
 
 # Delivered tokens a second beside the bare engine
 [group('measure')]
@@ -58,6 +79,11 @@ soak *options:
 [group('measure')]
 gaps *options:
     {{ python }} bench/gaps.py {{ options }}
+
+# What metrics, keys, quotas, log lines and traces cost
+[group('measure')]
+overhead *options:
+    {{ python }} bench/overhead.py {{ options }}
 
 # Beside other engines, each in an environment of its own: docs/engine-benchmarks.md
 [group('measure')]
@@ -80,12 +106,22 @@ _tools:
                 echo "$program cannot be installed: its tests are skipped"
         fi
     done
-    # Without these two, the tests that drive real EventSources are skipped.
+    # Without these, the tests that use them are skipped. Chromium: browsers, EventSource.
     if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||
             echo "chromium cannot be installed: its tests are skipped"
     fi
-    if command -v npm >/dev/null && [ ! -d .tools/node_modules/eventsource ]; then
-        npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 ||
-            echo "eventsource cannot be installed: its test is skipped"
+    # promtool, which comes with prometheus: nothing of it is started.
+    if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus) ||
+            echo "prometheus cannot be installed: its test is skipped"
     fi
+    if command -v npm >/dev/null && [ ! -d .tools/node_modules/axe-core ]; then
+        npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 axe-core@4.14.1 ||
+            echo "npm packages cannot be installed: their tests are skipped"
+    fi
+
+_node:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v npm >/dev/null || { apt-get update -q && apt-get install -qy nodejs npm; }

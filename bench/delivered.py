@@ -88,9 +88,11 @@ class Bare:
 
 
 @contextmanager
-def server(model: str, threads: int, slots: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def server(
+    model: str, threads: int, slots: int, *options: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--slots", str(slots)]
-    command += ["--threads", str(threads), "--model", model]
+    command += ["--threads", str(threads), "--model", model, *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -112,12 +114,12 @@ def measure(
     after, cpu_after = metrics(port), cpu_s(process.pid)
     spent = {name: after[name] - before[name] for name in after if name in before}
     made = spent["penstock_generated_tokens_total"]
-    busy_s = spent["penstock_engine_busy_seconds"]
+    busy_s = spent["penstock_engine_busy_seconds_total"]
     return Round(
         bare_tokens_s=bare_tokens_s,
         tokens_s=made / got.wall_s,
         busy=busy_s / got.wall_s,
-        batch=spent["penstock_decode_rows"] / spent["penstock_decode_steps"],
+        batch=spent["penstock_decode_rows_total"] / spent["penstock_decode_steps_total"],
         server_cpu_us=(cpu_after - cpu_before) / made * 1e6,
         client_cpu=got.client_cpu_s / got.wall_s,
     )

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.wire.http2 import Http2Client
 from tests.wire.raw import CLOSE, HANDSHAKE, Raw, frame, post, start
 
+from penstock import logs
 from penstock.build import build_service
 from penstock.settings import Settings
 from penstock.web.app import App
@@ -180,4 +181,5 @@ if __name__ == "__main__":
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("transports", nargs="*", default=list(WAYS))
     given = parser.parse_args()
+    logs.to_logging()
     trio.run(main, given.tries, given.transports)

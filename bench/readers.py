@@ -18,7 +18,7 @@ class Delivered:
     client_cpu_s: float
 
 
-def request(host: str, max_tokens: int) -> bytes:
+def request(host: str, max_tokens: int, key: str = "") -> bytes:
     body = json.dumps(
         {
             "prompt": "Once upon a time",
@@ -30,12 +30,15 @@ def request(host: str, max_tokens: int) -> bytes:
     ).encode()
     head = (
         f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"authorization: Bearer {key}\r\n\r\n"
     )
     return head.encode() + body
 
 
-def read_streams(host: str, port: int, *, streams: int, max_tokens: int) -> Delivered:
+def read_streams(
+    host: str, port: int, *, streams: int, max_tokens: int, key: str = ""
+) -> Delivered:
     """Run `streams` completions at once and read each to its end."""
     selector = selectors.DefaultSelector()
     sockets = [socket.create_connection((host, port)) for _ in range(streams)]
@@ -43,7 +46,7 @@ def read_streams(host: str, port: int, *, streams: int, max_tokens: int) -> Deli
         selector.register(each, selectors.EVENT_READ)
     started, cpu = time.perf_counter(), time.process_time()
     for each in sockets:
-        each.sendall(request(host, max_tokens))
+        each.sendall(request(host, max_tokens, key))
     tokens = _drain(selector)
     wall_s = time.perf_counter() - started
     return Delivered(tokens, wall_s, time.process_time() - cpu)

@@ -38,8 +38,10 @@ START_ID, END_ID = SPECIAL.index(START), SPECIAL.index(END)
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{% if m['role'] in ('system', 'user', 'assistant') %}"
-    "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
-    "{% else %}{{ raise_exception('this model knows the roles system, user and assistant') }}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] }}"
+    "{% for c in m['tool_calls'] %}{{ c['function'] | tojson }}{% endfor %}<|end|>"
+    "{% elif m['role'] == 'tool' %}{{ '<|user|>' + m['content'] + '<|end|>' }}"
+    "{% else %}{{ raise_exception('this model knows the roles system, user, assistant and tool') }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from penstock import logs
 from penstock.engine.model import Model, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import embedded_model
+
+
+@pytest.fixture(autouse=True)
+def lines_go_to_logging() -> None:
+    """Where `caplog` finds them, also after a test of a command that sends them elsewhere."""
+    logs.to_logging()
 
 
 @pytest.fixture(scope="session")

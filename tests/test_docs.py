@@ -18,7 +18,7 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page, "run `just docs`"
 
 
-@pytest.mark.parametrize("command", ["serve", "generate", "export"])
+@pytest.mark.parametrize("command", ["serve", "generate", "export", "bench"])
 def test_every_command_explains_itself(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "penstock", command, "--help"],
@@ -66,7 +66,9 @@ def test_no_line_names_a_package_registry() -> None:
     [
         ["delivered.py", "--streams", "2", "--tokens", "4", "--rounds", "1"],
         ["prefill.py", "--chunks", "64", "--rounds", "1"],
+        ["overhead.py", "--rounds", "1", "--repeats", "1", "--requests", "20"],
         ["jobs.py", "--jobs", "80", "--clients", "2", "--grown-mib", "100"],
+        ["grammar.py", "--tokens", "4", "--rounds", "1"],
     ],
     ids=lambda command: command[0],
 )

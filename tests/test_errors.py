@@ -31,7 +31,7 @@ from penstock.errors import (
 )
 from penstock.protocols.openai import dump_error
 
-STATUSES = {400, 401, 404, 405, 408, 413, 422, 429, 500}
+STATUSES = {400, 401, 403, 404, 405, 408, 413, 422, 429, 500}
 RETRIED_BY_CLIENTS = {408, 409, 501, 503}
 
 

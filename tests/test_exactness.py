@@ -250,7 +250,7 @@ def pool() -> Pool:
     return Pool(load_model(embedded_model(), threads=1))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_five_hundred_schedules_change_no_token_and_lose_no_slot(pool: Pool) -> None:
     Machine.pool = pool
     run_state_machine_as_test(

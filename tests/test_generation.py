@@ -178,7 +178,7 @@ async def test_tokens_of_a_stop_string_are_reported_and_the_cut_is_marked(
     whole = reference(model, tokenizer, prompt)
     stream = await finished(model, tokenizer, prompt, whole[len(whole) // 2 :][:6])
     assert isinstance(stream.live.terminal, Finished)
-    assert stream.live.terminal.cut
+    assert stream.live.terminal.cut == whole[len(whole) // 2 :][:6]
     assert reported(stream) == alone(make_engine(model), prompt)[: stream.source.made]
 
 
@@ -291,3 +291,19 @@ async def test_several_answers_of_which_one_fails_have_one_ending(
     assert isinstance(stream.live.terminal, Failed)
     assert stream.sink.written[-1] is stream.live.terminal
     assert decoder.schedule.free == 16
+
+
+async def test_a_delta_is_settled_unless_text_is_held_back_or_only_the_end_follows(
+    model: Model, tokenizer: Tokenizer
+) -> None:
+    def deltas_of(stream: Stream) -> list[Delta]:
+        assert stream.sink.text == reference(model, tokenizer, prompt)
+        return [event for event in stream.sink.written if isinstance(event, Delta)]
+
+    prompt = make_prompt(max_tokens=40)
+    deltas = deltas_of(await finished(model, tokenizer, prompt))
+    assert [delta.settled for delta in deltas] == [True] * (len(deltas) - 1) + [False]
+    word = next(delta.text for delta in deltas[:-1] if len(delta.text) > 1)
+    begun = word[-1] + "\x00"
+    held = deltas_of(await finished(model, tokenizer, prompt, begun))
+    assert not next(delta for delta in held if delta.text == word[:-1]).settled

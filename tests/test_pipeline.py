@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import pipeline
 from penstock.errors import CANCELLED, STALLED, PenstockError
-from penstock.events import Delta, Event, Failed, Finished, Token, Usage
+from penstock.events import Delta, Ended, Event, Failed, Finished, Token, Usage
 from penstock.live import Live
 from penstock.pipeline import Emit, Pace
 from tests.checkpoints import cancel_everywhere
@@ -303,3 +304,138 @@ async def test_cancelled_at_any_point_it_leaves_nothing_behind() -> None:
         assert terminals in ([], [live.terminal])
 
     assert await cancel_everywhere(scenario, check) > 15
+
+
+class RoomySink(GatedSink):
+    """Takes `room` events at once, then half of one, and the rest as a reader that has stopped."""
+
+    def __init__(self, *, room: float, permits: float = 0) -> None:
+        super().__init__(permits=permits)
+        self.room = room
+        self.begun: Event | None = None
+
+    def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+        if self.room <= 0:
+            self.begun = event
+            return False
+        self.room -= 1
+        self.written.append(event)
+        return True
+
+    async def write(self, data: bytes, event: Event | None) -> None:
+        assert self.begun in (None, event)
+        self.begun = None
+        await super().write(data, event)
+
+
+class Ready(Counting):
+    """A source that never has to wait."""
+
+    async def __call__(self, emit: Emit) -> Finished:
+        while self.made < self.count:
+            self.made += 1
+            await emit(Delta("x", (Token(self.made),), self.made))
+        return Finished("stop", Usage(1, self.made), self.made)
+
+
+@pytest.mark.parametrize("kind", [Counting, Ready])
+@pytest.mark.parametrize("room", [0, 1, 7, 99])
+async def test_what_the_wire_takes_at_once_is_written_in_order(
+    kind: type[Counting], room: int
+) -> None:
+    sink = RoomySink(room=room, permits=99)
+    live = await run(kind(40), sink)
+    assert [each.through for each in sink.written if isinstance(each, Delta)] == [*range(1, 41)]
+    assert sink.written[-1] == live.terminal == Finished("stop", Usage(1, 40), 40)
+    assert live.flow.delivered == 40
+
+
+@pytest.mark.parametrize("room", [0, 1, 7])
+async def test_a_wire_that_is_full_stops_the_source_two_events_on(room: int) -> None:
+    source, sink = Ready(100), RoomySink(room=room)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, source, sink)
+        await wait_all_tasks_blocked()
+        written = len(sink.written)
+        assert (sink.blocked, source.made) == (True, written + 2)
+        nursery.cancel_scope.cancel()
+    assert not source.running
+
+
+async def test_half_an_event_is_finished_before_the_reader_is_told_of_a_stop() -> None:
+    """The stop comes in the moment in which a part of an event is out."""
+    live, error = Live(), PenstockError(CANCELLED, "enough")
+
+    class Cut(RoomySink):
+        def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+            if whole := super().write_nowait(data, event):
+                return whole
+            live.stop(error)
+            return False
+
+    sink = Cut(room=3, permits=99)
+    await run(Counting(9), sink, live)
+    assert len(sink.written) > 4
+    assert sink.begun is None
+    assert sink.written[-1] == live.terminal == Failed(error)
+
+
+async def test_writes_that_need_not_wait_put_off_the_heartbeat(autojump_clock: MockClock) -> None:
+    sink = RoomySink(room=99, permits=99)
+    await run(Counting(8, delay_s=PACE.heartbeat_s - 1), sink)
+    assert None not in sink.written
+    assert len(sink.written) == 9
+
+
+async def test_silence_after_such_writes_is_broken_by_heartbeats(autojump_clock: MockClock) -> None:
+    sink = RoomySink(room=99, permits=99)
+    await run(Counting(3, delay_s=2 * PACE.heartbeat_s + 1), sink)
+    assert [each is None for each in sink.written] == [True, True, False] * 3 + [False]
+
+
+async def test_sources_that_never_wait_take_turns() -> None:
+    """And one that is cancelled meanwhile ends within its turn."""
+    sinks = [RoomySink(room=math.inf) for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for sink in sinks:
+            nursery.start_soon(run, Ready(10**9), sink)
+        while min(len(sink.written) for sink in sinks) < 500:
+            written = [len(sink.written) for sink in sinks]
+            assert max(written) - min(written) <= 2 * pipeline.EVENTS_A_TURN
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+        written = [len(sink.written) for sink in sinks]
+    for before, sink in zip(written, sinks, strict=True):
+        assert len(sink.written) - before <= pipeline.EVENTS_A_TURN
+
+
+async def test_cancelled_at_any_point_with_room_on_the_wire_nothing_is_torn() -> None:
+    state: list[tuple[Counting, RoomySink, Live]] = []
+
+    async def scenario() -> None:
+        state.append((Counting(6), RoomySink(room=2, permits=99), Live()))
+        await run(*state[-1])
+
+    async def check(cut: bool) -> None:
+        source, sink, live = state[-1]
+        assert not source.running
+        covered = [event.through for event in sink.written if isinstance(event, Delta)]
+        assert covered == list(range(1, len(covered) + 1))
+        if not cut:
+            assert sink.written[-1] is live.terminal
+
+    assert await cancel_everywhere(scenario, check) > 5
+
+
+async def test_a_write_that_returns_after_all_was_cancelled_is_no_failure() -> None:
+    """The source has ended by then, and the writer looks for the next event."""
+    with trio.CancelScope() as scope:
+
+        class LateSink(GatedSink):
+            async def write(self, data: bytes, event: Event | None) -> None:
+                scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await wait_all_tasks_blocked()
+
+        await run(Counting(9), LateSink())
+    assert scope.cancelled_caught

@@ -23,12 +23,17 @@ OUTSIDE: dict[str, list[object]] = {
     "max_streams": [0, 1_000_001],
     "max_choices": [0, 129],
     "max_streams_per_client": [-1, 1_000_001],
+    "metrics_port": [-1, 65536],
+    "tokens_per_minute": [-1],
+    "queue_deadline_s": [-1, float("nan")],
+    "total_deadline_s": [-1, float("nan")],
     "park_grace_s": [-1, float("nan")],
     "parked_kv_bytes": [-1],
     "prefix_cache_bytes": [-1],
     "max_body_bytes": [1023],
     "heartbeat_s": [0, -1, float("nan")],
     "stall_deadline_s": [0, -1, float("nan")],
+    "grammar_compile_s": [0, 61, float("nan")],
     "drain_s": [-0.1, float("nan")],
     "workers": [0, 257],
     "lease_s": [0.9, 601, float("nan")],
@@ -57,6 +62,8 @@ LEAST: dict[str, object] = {
     "max_jobs": 1, "job_log_bytes": 1 << 20, "min_drain_bytes_s": 0,
     "send_buffer_bytes": 0, "dead_after_s": 1, "ping_interval_s": 0.001, "keep_alive_s": 0.001,
     "head_deadline_s": 0.001, "body_deadline_s": 0.001, "h2_max_streams": 1,
+    "grammar_compile_s": 0.001,
+    "metrics_port": 0, "tokens_per_minute": 0, "queue_deadline_s": 0, "total_deadline_s": 0,
 }  # fmt: skip
 
 

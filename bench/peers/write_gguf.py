@@ -1,6 +1,7 @@
-"""A llama or qwen2 checkpoint as GGUF, without its tokeniser: `python write_gguf.py DIR FILE TYPE`.
+"""A llama or qwen2 checkpoint as GGUF: `python write_gguf.py DIR FILE TYPE [words]`.
 
 Runs in llama-cpp-python's environment, with the `gguf` package. TYPE is F32, F16, Q8_0 or Q4_0.
+`words` adds the tokenizer, which must be a byte-level BPE as GPT-2's.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ NAMES = {
 }
 
 
-def main(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -> None:
+def main(source: Path, target: Path, kind: gguf.GGMLQuantizationType, *, words: bool) -> None:
     config = json.loads((source / "config.json").read_text())
     writer = gguf.GGUFWriter(str(target), config["model_type"])
     write_config(writer, config)
+    if words:
+        write_tokenizer(writer, source)
+    else:
+        writer.add_tokenizer_model("none")
     for name, array in tensors(source):
         stored = permuted(name, array, config)
         matrix = array.ndim == 2
@@ -58,7 +63,23 @@ def write_config(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_rope_dimension_count(config.get("head_dim") or config["hidden_size"] // heads)
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_tokenizer_model("none")
+
+
+def write_tokenizer(writer: gguf.GGUFWriter, source: Path) -> None:
+    described = json.loads((source / "tokenizer.json").read_text())
+    special = {token["content"] for token in described["added_tokens"]}
+    ids = described["model"]["vocab"]
+    tokens = sorted(ids, key=ids.__getitem__)
+    kinds = [gguf.TokenType.CONTROL if it in special else gguf.TokenType.NORMAL for it in tokens]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(pair) for pair in described["model"]["merges"]])
+    end = json.loads((source / "tokenizer_config.json").read_text())["eos_token"]
+    writer.add_bos_token_id(ids[end])
+    writer.add_eos_token_id(ids[end])
+    writer.add_add_bos_token(True)
 
 
 def tensors(source: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -102,4 +123,5 @@ def gguf_name(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), gguf.GGMLQuantizationType[sys.argv[3]])
+    kind = gguf.GGMLQuantizationType[sys.argv[3]]
+    main(Path(sys.argv[1]), Path(sys.argv[2]), kind, words="words" in sys.argv[4:])

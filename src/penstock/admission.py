@@ -98,6 +98,15 @@ class Admission:
                 del self._accounts[account]
             self._service_s += _SMOOTHING * (trio.current_time() - started - self._service_s)
 
+    def held_by(self, account: str) -> int:
+        """Places that `account` has."""
+        return self._accounts[account]
+
+    @property
+    def places(self) -> int:
+        """How many may be inside at once."""
+        return min(self._slots + self._queue, self._max_streams)
+
     @property
     def room(self) -> int:
         """Slots that no request has a place for."""
@@ -116,7 +125,7 @@ class Admission:
                 UNAVAILABLE, "the server is shutting down; try another or later", retry_after_s=5
             )
         streams = min(caller.streams or inf, self._per_client)
-        most = min(self._slots + self._queue, self._max_streams, streams)
+        most = min(self.places, streams)
         if sequences > most:
             raise invalid("n", f"n: you have {most} places here, and each answer takes one")
         if self._accounts[caller.account] + sequences > streams:

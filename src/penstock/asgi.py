@@ -10,11 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from penstock import logs
+from penstock.access.keys import KeyFileError
 from penstock.build import build_service
 from penstock.engine.model import ModelError
 from penstock.settings import ENV_PREFIX, Settings, SettingsError, build, read_environ, read_toml
+from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.cors import Asgi
+from penstock.web.door import make_door
 from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
 from penstock.web.forwarded import ForwardedError
@@ -35,8 +39,18 @@ class Deployed:
                 raise RuntimeError("penstock.asgi needs a server that runs the lifespan protocol")
             try:
                 settings = _settings()
-                self._app = wrap(App(build_service(settings)), settings)
-            except (SettingsError, ModelError, ForwardedError) as error:
+                logs.to_logging()
+                door, trace = make_door(settings), load_trace(os.environ)
+                service = build_service(settings)
+                service.trace = trace
+                self._app = wrap(App(service, door), settings)
+            except (
+                SettingsError,
+                ModelError,
+                ForwardedError,
+                KeyFileError,
+                TracingError,
+            ) as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

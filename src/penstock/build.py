@@ -12,20 +12,25 @@ from penstock.decoder import Decoder
 from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
 from penstock.engine.folder import ModelFolder
+from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
+from penstock.grammar_trial import GrammarTrial
 from penstock.jobs.job import JobBounds
 from penstock.jobs.memory import MemoryStore
 from penstock.jobs.redis.address import parse_address
 from penstock.jobs.store import MakeStore
+from penstock.limits import Limits
 from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
+from penstock.protocols.speech import Speech
+from penstock.protocols.tool_formats import detect
 from penstock.schedule import Schedule
 from penstock.served import Offered, Served
-from penstock.service import Limits, Service
+from penstock.service import Service
 from penstock.settings import Settings, SettingsError
 
 Report = Callable[[str], None]
@@ -39,6 +44,7 @@ class Common(TypedDict):
     pace: Pace
     job_bounds: JobBounds
     make_store: MakeStore
+    log_prompts: bool
 
 
 KV_SHARE = 0.5
@@ -132,20 +138,39 @@ def serve_engine(
         settings.slots, lookahead=settings.lookahead, park_grace_s=settings.park_grace_s
     )
     decoder = Decoder(engine, schedule, thread)
+    spec = engine.model.spec
+    grammars = Grammars(tokenizer.vocabulary, spec.vocab_size, spec.eos_ids)
+    admission = Admission(
+        slots=settings.slots,
+        queue=settings.queue,
+        max_streams=settings.max_streams,
+        max_streams_per_client=settings.max_streams_per_client,
+        waiting=lambda: schedule.waiting - schedule.free,
+        displace=decoder.displace,
+    )
     return Served(
         name=name,
         created=int(engine.model.file.stat().st_mtime),
         tokenizer=tokenizer,
-        decoder=decoder,
-        admission=Admission(
-            slots=settings.slots,
-            queue=settings.queue,
-            max_streams=settings.max_streams,
-            max_streams_per_client=settings.max_streams_per_client,
-            waiting=lambda: schedule.waiting - schedule.free,
-            displace=decoder.displace,
-        ),
+        speech=make_speech(tokenizer, grammars),
+        words=spec.vocab_size,
+        max_len=engine.max_len,
+        device=engine.model.device,
+        places=admission.places,
         default_max_tokens=settings.max_tokens,
+        decoder=decoder,
+        admission=admission,
+        grammars=GrammarTrial(grammars, settings.grammar_compile_s),
+    )
+
+
+def make_speech(tokenizer: Tokenizer, grammars: Grammars) -> Speech:
+    """How a model writes what is more than plain text."""
+    return Speech(
+        detect(tokenizer.template_text, tokenizer.knows),
+        thinks="<think>" in tokenizer.template_text,
+        opens_thinking=tokenizer.opens_thinking,
+        special=grammars.special,
     )
 
 
@@ -157,16 +182,26 @@ def check_shared(settings: Settings) -> None:
 
 def make_edge(settings: Settings, folders: Mapping[str, Path]) -> EdgeService:
     """A service that knows the models' names and words, and loads none of them."""
-    offered = [
-        Offered(
-            name=name,
-            created=int(ModelFolder.locate(folder).graph.stat().st_mtime),
-            tokenizer=load_tokenizer(folder),
-            default_max_tokens=settings.max_tokens,
-        )
-        for name, folder in folders.items()
-    ]
+    offered = [offer_model(settings, name, path) for name, path in folders.items()]
     return EdgeService(offered, **_common(settings))
+
+
+def offer_model(settings: Settings, name: str, path: Path) -> Offered:
+    """What the files beside a model say of it. Raises `ModelError`."""
+    folder, tokenizer = ModelFolder.locate(path), load_tokenizer(path)
+    grammars = Grammars(tokenizer.vocabulary, 0, ())
+    max_len = settings.max_len or folder.json("config.json").get("max_position_embeddings")
+    return Offered(
+        name=name,
+        created=int(folder.graph.stat().st_mtime),
+        tokenizer=tokenizer,
+        speech=make_speech(tokenizer, grammars),
+        words=grammars.size,
+        max_len=max_len if isinstance(max_len, int) else 0,
+        device="workers",
+        places=min(settings.queue, settings.max_streams),
+        default_max_tokens=settings.max_tokens,
+    )
 
 
 def make_service(settings: Settings, models: Sequence[Served], thread: EngineThread) -> Service:
@@ -176,7 +211,14 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
 def _common(settings: Settings) -> Common:
     """What a service needs to know, with models or without."""
     return Common(
-        limits=Limits(settings.max_choices, settings.max_body_bytes, settings.body_deadline_s),
+        limits=Limits(
+            settings.max_choices,
+            settings.max_body_bytes,
+            settings.body_deadline_s,
+            settings.queue_deadline_s,
+            settings.total_deadline_s,
+            settings.tokens_per_minute,
+        ),
         pace=Pace(settings.heartbeat_s, settings.stall_deadline_s, settings.min_drain_bytes_s),
         job_bounds=JobBounds(
             window=settings.job_window,
@@ -187,6 +229,7 @@ def _common(settings: Settings) -> Common:
             log_bytes=settings.job_log_bytes,
         ),
         make_store=choose_store(settings),
+        log_prompts=settings.log_prompts,
     )
 
 

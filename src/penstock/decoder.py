@@ -39,9 +39,8 @@ class Decoder:
         self.engine = engine
         self.schedule = schedule
         self.thread = thread
-        self.steps = 0
-        self.rows = 0
-        """Rows of all steps together: `rows / steps` is the mean batch."""
+        self.batches = [0] * (schedule.slots + 1)
+        """How many steps had so many rows."""
         self._readers: dict[Entry, TokenSequence] = {}
         self._opened: dict[Entry, EngineSequence] = {}
         self._interrupt = Interrupt()
@@ -57,6 +56,15 @@ class Decoder:
 
     def __repr__(self) -> str:
         return f"<Decoder {self.schedule!r} steps={self.steps}>"
+
+    @property
+    def steps(self) -> int:
+        return sum(self.batches)
+
+    @property
+    def rows(self) -> int:
+        """Those of all steps together: `rows / steps` is the mean batch."""
+        return sum(size * count for size, count in enumerate(self.batches))
 
     async def run(self) -> None:
         """Decode until cancelled.
@@ -178,8 +186,7 @@ class Decoder:
             case Chunk(entry):
                 return [self.engine.prefill(self._opened[entry], self._interrupt)]
             case _:
-                self.steps += 1
-                self.rows += len(turn.entries)
+                self.batches[len(turn.entries)] += 1
                 return self.engine.step([self._opened[entry] for entry in turn.entries])
 
     def _evict(self, entry: Entry) -> Result:
@@ -205,7 +212,7 @@ class Decoder:
 
     def _judge(self, results: Results) -> None:
         """A run in which everything failed is suspicious; one that was cut short tells nothing."""
-        if all(isinstance(got, Exception) for got in results):
+        if all(map(_is_ours, results)):
             self.suspect = True
         elif not self._interrupt.wanted:
             self.suspect = False
@@ -218,9 +225,16 @@ class Decoder:
             self._readers[entry].put_nowait(sampled)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
-        log.error("the model failed on a sequence", exc_info=error)
+        if not isinstance(error, PenstockError):
+            log.error("the model failed on a sequence", exc_info=error)
+            error = internal()
         self.schedule.leave(entry)
-        self._readers[entry].fail_nowait(internal())
+        self._readers[entry].fail_nowait(error)
+
+
+def _is_ours(result: Result) -> bool:
+    """Whether it is a failure, and not one that the client can do something about."""
+    return isinstance(result, Exception) and not isinstance(result, PenstockError)
 
 
 def _attempt(move: Callable[[EngineSequence], Result], sequence: EngineSequence) -> Result:

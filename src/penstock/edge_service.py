@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from penstock import pipeline
+from penstock.accounting import account_reader
 from penstock.engine_thread import EngineThread
-from penstock.errors import CANCELLED, PenstockError
+from penstock.errors import CANCELLED, FORBIDDEN, PenstockError
+from penstock.events import Failed, Terminal
 from penstock.jobs.job import JobBounds, Order
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log, MakeStore
+from penstock.limits import Limits, Use
 from penstock.live import Live
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import GenerateRequest
+from penstock.requests import Caller, GenerateRequest
 from penstock.served import Offered
-from penstock.service import Limits, Service
+from penstock.service import Service
 
 ORPHANED_S = 10.0
 """A plain request is worked on for as long without its edge."""
@@ -35,7 +38,9 @@ class EdgeService(Service):
         pace: Pace,
         job_bounds: JobBounds,
         make_store: MakeStore,
+        log_prompts: bool = False,
     ) -> None:
+        self._offered = {each.name: each for each in offered}
         super().__init__(
             (),
             EngineThread(),
@@ -43,8 +48,12 @@ class EdgeService(Service):
             pace=pace,
             job_bounds=job_bounds,
             make_store=make_store,
-            offered=offered,
+            log_prompts=log_prompts,
         )
+
+    @property
+    def offered(self) -> Mapping[str, Offered]:
+        return self._offered
 
     async def generate(
         self, request: GenerateRequest, encoder: Encoder, sink: Sink, live: Live | None = None
@@ -53,22 +62,33 @@ class EdgeService(Service):
         self.check(request)
         live = live or Live()
         live.flow.observe_gap = self.metrics.itl_s.observe
+        offered = self.resolve(request.model, request.caller)
+        # Before it waits: what a tokenizer finds wrong is told at once, and its size is known.
+        live.prompt_tokens = len(await offered.tokenise(request))
         order = Order(
             request=request,
-            model=self.resolve(request.model, request.caller).name,
+            model=offered.name,
+            owner=request.caller.scope,
             keep_s=KEPT_S,
             unread_s=ORPHANED_S,
             listed=False,
         )
         log = (await self.jobs.submit(order)).log
-        self.metrics.started.inc()
         try:
-            with self._alive(live):
+            with (
+                self._lives.of(live),
+                self._total.of(live),
+                self._queued.of(live, lambda: live.flow.delivered > 0),
+            ):
                 await pipeline.run(live, Replay(log, 0), encoder, sink, pace=self.pace)
         finally:
-            self.metrics.count_end(live.terminal)
-            await _drop(log)
+            account_reader(live, log.job.job_id)
+            await _drop(log, live.terminal)
         return live
+
+    async def usage(self, caller: Caller) -> Use:
+        """Raises `PenstockError`: an edge counts nothing."""
+        raise PenstockError(FORBIDDEN, "an edge counts no use; each worker counts what it decodes")
 
     async def unready(self) -> str | None:
         """Why this server cannot take a request now, or None."""
@@ -80,10 +100,13 @@ class EdgeService(Service):
         return "the store of jobs is away" if shared is None or shared.away() else None
 
 
-async def _drop(log: Log) -> None:
+async def _drop(log: Log, terminal: Terminal | None) -> None:
     """Nobody reads it any more. Where that cannot be told, its writer comes to know by itself."""
+    error = PenstockError(CANCELLED, "its reader has gone")
+    if isinstance(terminal, Failed):
+        error = terminal.error
     with trio.move_on_after(LAST_WORD_S, shield=True):
         try:
-            await log.refuse(PenstockError(CANCELLED, "its reader has gone"))
+            await log.refuse(error)
         except PenstockError:
             return

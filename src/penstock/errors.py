@@ -37,6 +37,8 @@ INVALID_VALUE = Kind("invalid_value", "invalid_request_error", 400)
 INVALID_JSON = Kind("invalid_json", "invalid_request_error", 400)
 UNSUPPORTED = Kind("unsupported_parameter", "invalid_request_error", 400)
 CONTEXT_LENGTH = Kind("context_length_exceeded", "invalid_request_error", 400)
+INVALID_KEY = Kind("invalid_api_key", "authentication_error", 401)
+FORBIDDEN = Kind("forbidden", "permission_error", 403)
 NOT_FOUND = Kind("not_found", "invalid_request_error", 404)
 REQUEST_NOT_FOUND = Kind("request_not_found", "invalid_request_error", 404)
 JOB_NOT_FOUND = Kind("job_not_found", "invalid_request_error", 404)
@@ -59,6 +61,8 @@ KINDS = (
     INVALID_JSON,
     UNSUPPORTED,
     CONTEXT_LENGTH,
+    INVALID_KEY,
+    FORBIDDEN,
     NOT_FOUND,
     REQUEST_NOT_FOUND,
     JOB_NOT_FOUND,

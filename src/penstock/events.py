@@ -50,12 +50,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of text that is never empty, and the tokens that completed it."""
+    """A piece of text that is never empty, and the tokens that completed it.
+
+    `settled` is false where more of its last token's text is held back, or nothing but the end
+    follows: some dialects tell of a token once, with all of its text, and of the end with the last.
+    """
 
     text: str
     tokens: tuple[Token, ...]
     through: int
     choice: int = 0
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,13 @@ class Ended:
     """One of several choices has ended, and others have not.
 
     `tokens` are those since its last delta: EOS, a half character, the rest of a stop string.
-    `cut` is true where a stop string ended the text, so that some tokens may have text beyond it.
+    `cut` is the stop string that ended the text, if one did; some tokens may have text beyond it.
     """
 
     finish_reason: FinishReason
     through: int
     tokens: tuple[Token, ...] = ()
-    cut: bool = False
+    cut: str | None = None
     choice: int = 0
 
 
@@ -84,7 +89,7 @@ class Finished:
     usage: Usage
     through: int
     tokens: tuple[Token, ...] = ()
-    cut: bool = False
+    cut: str | None = None
     choice: int = 0
     figures: Figures | None = None
 

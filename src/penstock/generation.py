@@ -9,10 +9,12 @@ from typing import TypeAlias
 import trio
 
 from penstock.decoder import Decoder
+from penstock.ending import Asked
+from penstock.engine.grammar import Matcher
 from penstock.engine.sequence import Sampled
 from penstock.engine.text import TextStream
 from penstock.errors import PenstockError
-from penstock.events import Delta, Ended, Finished, FinishReason, Token, Usage
+from penstock.events import Delta, Ended, Figures, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
 from penstock.progress import Progress
 from penstock.reader import TokenSequence
@@ -31,6 +33,8 @@ class Choice:
     spend: Spend | None
     before: Progress
     eos_ids: Container[int]
+    matcher: Matcher | None = None
+    """Follows what was made before through its grammar."""
     made: int = 0
     """Tokens taken from the decoder so far."""
     seated_s: float | None = None
@@ -44,25 +48,27 @@ class Choice:
         What was told before is made again from the same tokens, and not emitted.
         """
         emit = _Behind(emit, self.before.events)
-        reason = await self._decode(sequence, emit)
+        reason, piece = await self._decode(sequence, emit)
         sequence.close()
-        if rest := self.text.flush():
-            await emit(self._delta(rest))
-        cut = self.text.stopped
+        if rest := piece + self.text.flush():
+            await emit(self._delta(rest, settled=False))
+        cut = self.text.stop
         return Ended("stop" if cut else reason, self.made, self._take(), cut, self.number)
 
-    async def _decode(self, sequence: TokenSequence, emit: Emit) -> FinishReason:
+    async def _decode(self, sequence: TokenSequence, emit: Emit) -> tuple[FinishReason, str]:
+        """Why it ended, and what its last token has completed."""
         while True:
             again = self.made < len(self.before.tokens)
             sampled = self._again(sequence.prompt) if again else await self._next(sequence)
             self.made += 1
             self._unsent.append(sampled)
-            if piece := self.text.push(sampled.token_id):
-                await emit(self._delta(piece))
-            if self.text.stopped:
-                return "stop"
+            piece = self.text.push(sampled.token_id)
+            if self.text.stop is not None:
+                return "stop", piece
             if sampled.end is not None:
-                return sampled.end
+                return sampled.end, piece
+            if piece:
+                await emit(self._delta(piece, settled=not self.text.holding))
 
     async def _next(self, sequence: TokenSequence) -> Sampled:
         sampled = await sequence.next_token()
@@ -77,11 +83,15 @@ class Choice:
         token_id = self.before.tokens[self.made]
         if token_id in self.eos_ids and not prompt.ignore_eos:
             return Sampled(token_id, end="stop")
+        if self.matcher is not None:
+            self.matcher.accept(token_id)
+            if self.matcher.finished:
+                return Sampled(token_id, end="stop")
         full = self.made + 1 >= prompt.max_tokens
         return Sampled(token_id, end="length" if full else None)
 
-    def _delta(self, text: str) -> Delta:
-        return Delta(text, self._take(), self.made, self.number)
+    def _delta(self, text: str, *, settled: bool) -> Delta:
+        return Delta(text, self._take(), self.made, self.number, settled)
 
     def _take(self) -> tuple[Token, ...]:
         tokens, self._unsent = tuple(self._unsent), []
@@ -116,15 +126,17 @@ class Generation:
         new_text: Callable[[], TextStream],
         queued: Callable[[], None] = lambda: None,
         spend: Spend | None = None,
+        asked: Asked = Asked(),  # noqa: B008  # frozen
         before: Sequence[Progress] = (),
     ) -> None:
         self.prompt = prompt
+        self.asked = asked
         self._decoder = decoder
         self._queued = queued
         self._sequences: list[TokenSequence] = []
         eos_ids = decoder.engine.model.spec.eos_ids if before else ()
         self._choices = [
-            Choice(number, new_text(), spend, progress, eos_ids)
+            Choice(number, new_text(), spend, progress, eos_ids, _follow(prompt, before))
             for number, progress in enumerate(before or [Progress()] * prompt.n)
         ]
 
@@ -139,6 +151,16 @@ class Generation:
         return sum(sequence.computed for sequence in self._sequences)
 
     @property
+    def waits(self) -> bool:
+        """Whether none of its sequences has had a slot yet."""
+        return not any(sequence.entry.begun for sequence in self._sequences)
+
+    @property
+    def state(self) -> str:
+        """What its first sequence is doing: see `TokenSequence.state`."""
+        return self._sequences[0].state if self._sequences else "queued"
+
+    @property
     def seated_s(self) -> float | None:
         """When the first slot was given, in Trio's time."""
         return self._choices[0].seated_s
@@ -147,6 +169,18 @@ class Generation:
     def first_s(self) -> float | None:
         """When the first token came, in Trio's time."""
         return self._choices[0].first_s
+
+    def figures(self, now_s: float) -> Figures:
+        """How it has gone from its arrival until `now_s`, in Trio's time."""
+        if self.first_s is None or self.seated_s is None:
+            return Figures(None, None, self.made, None)
+        arrived_s, decoding_s = self.asked.arrived_s, now_s - self.first_s
+        return Figures(
+            queue_s=max(self.seated_s - arrived_s, 0.0),
+            ttft_s=self.first_s - arrived_s,
+            tokens=self.made,
+            tokens_per_s=(self.made - 1) / decoding_s if decoding_s else None,
+        )
 
     async def __call__(self, emit: Emit) -> Finished:
         """Emit text until the last choice has ended.
@@ -161,7 +195,9 @@ class Generation:
             else:
                 last = await self._decode_all(sequences, emit)
         usage = Usage(len(self.prompt.token_ids), self.made)
-        return Finished(last.finish_reason, usage, last.through, last.tokens, last.cut, last.choice)
+        figures = self.figures(trio.current_time())
+        told = (last.finish_reason, usage, last.through, last.tokens, last.cut, last.choice)
+        return Finished(*told, figures)
 
     async def _decode_all(self, sequences: list[TokenSequence], emit: Emit) -> Ended:
         """Each choice in a task of its own, so that each is stopped by its own reader only."""
@@ -190,3 +226,11 @@ class Generation:
         if errors:
             raise errors[0]
         return ended[-1]
+
+
+def _follow(prompt: Prompt, before: Sequence[Progress]) -> Matcher | None:
+    """Where an answer begins in its grammar, for one that is made again."""
+    if not before or prompt.constraint is None:
+        return None
+    matcher: Matcher = prompt.constraint.start()
+    return matcher

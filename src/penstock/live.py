@@ -21,9 +21,13 @@ class Live:
     The first `end` counts, unless the reader never gets it: then being stalled or stopped does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        """The id by which its client knows it."""
         self.flow = Flow()
         self.terminal: Terminal | None = None
+        self.prompt_tokens = 0
+        """Known once the request was admitted."""
         self.told = False
         """The writer has the terminal in its hand."""
         self.scope = trio.CancelScope()

@@ -12,7 +12,16 @@ from penstock.engine.sequence import Sampled
 from penstock.errors import PenstockError
 from penstock.requests import Prompt
 from penstock.schedule import Schedule
-from penstock.turns import Entry
+from penstock.turns import Entry, State
+
+STATES = {
+    State.NEW: "queued",
+    State.WAITING: "queued",
+    State.PREFILL: "prefill",
+    State.DECODE: "decode",
+    State.EVICTED: "evicted",
+    State.ENDED: "ended",
+}
 
 
 class TokenSequence:
@@ -38,6 +47,13 @@ class TokenSequence:
         self._tokens: deque[Sampled] = deque()
         self._task: trio.lowlevel.Task | None = None
         self._error: PenstockError | None = None
+
+    @property
+    def state(self) -> str:
+        """queued, prefill, decode, parked, evicted or ended: a word for whoever watches."""
+        if self.entry.state is State.DECODE and not self._schedule.wants(self.entry):
+            return "parked"
+        return STATES[self.entry.state]
 
     async def next_token(self) -> Sampled:
         """The next token, as soon as the model has made it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 SEED_LIMIT = 2**63
 _SMALLEST_TEMPERATURE = 2.0**-126
@@ -44,16 +44,61 @@ Biases: TypeAlias = tuple[tuple[int, float], ...]
 """Token ids, each once, and what is added to their logits."""
 
 
+TemplateOptions: TypeAlias = tuple[tuple[str, str | int | float | bool], ...]
+"""Names and values, each name once."""
+
 DEFAULTED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 """The sampling parameters for which a model's files may state another default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message. `role` is one of system, user, assistant, tool."""
+    """One chat message. `role` is one of system, user, assistant, tool.
+
+    `tool_calls` are as templates take them: arguments are objects, not strings.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must look like: a JSON schema, a regular expression or a Lark grammar.
+
+    `param` is the request's field that it came in.
+    """
+
+    kind: Literal["json", "regex", "lark"]
+    text: str
+    param: str = "response_format"
+
+
+class Constraint(Protocol):
+    """A compiled grammar."""
+
+    def start(self) -> Any:  # noqa: ANN401  # the engine's own
+        """The state of one sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Functions that the model may call, as OpenAI describes them.
+
+    `forced` says that the answer must be a call. `choice` narrows them to the one of that name.
+    """
+
+    definitions: tuple[dict[str, Any], ...]
+    forced: bool = False
+    choice: str | None = None
+    parallel: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(tool["function"]["name"] for tool in self.definitions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +152,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """What to generate. Exactly one of `prompt` and `messages` is set."""
+    """What to generate. Exactly one of `prompt` and `messages` is set.
+
+    With `suffix`, `prompt` is what comes before a gap and `suffix` what comes behind it.
+    """
 
     prompt: str | None = None
+    suffix: str | None = None
     messages: tuple[Message, ...] | None = None
     model: str | None = None
     max_tokens: int | None = None
@@ -121,6 +170,12 @@ class GenerateRequest:
     """How many answers, drawn independently."""
     logprobs: int | None = None
     """How many alternatives to report beside each token's own log probability; None is off."""
+    truncate: int | None = None
+    """How many tokens of the prompt to keep, the last ones; None keeps all."""
+    template_options: TemplateOptions = ()
+    """Variables for the chat template."""
+    grammar: Grammar | None = None
+    tools: Tools | None = None
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
@@ -131,11 +186,24 @@ class GenerateRequest:
         return "prompt" if self.messages is None else "messages"
 
     @property
+    def told_prompt(self) -> str:
+        """All that was said, for a log."""
+        if self.messages is None:
+            return self.prompt or ""
+        return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+
+    @property
     def characters(self) -> int:
         """Length of all that will be tokenised."""
         if self.messages is None:
-            return len(self.prompt or "")
-        return sum(len(message.role) + len(message.content) for message in self.messages)
+            return len(self.prompt or "") + len(self.suffix or "")
+        tools = sum(len(str(tool)) for tool in self.tools.definitions) if self.tools else 0
+        return tools + sum(map(_characters, self.messages))
+
+
+def _characters(message: Message) -> int:
+    calls = sum(len(str(call)) for call in message.tool_calls)
+    return len(message.role) + len(message.content) + calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +220,4 @@ class Prompt:
     n: int = 1
     given: tuple[tuple[int, ...], ...] = ()
     """Of each choice, what another process has made: it is computed again and not handed over."""
+    constraint: Constraint | None = None

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
-from penstock.engine.tokenizer import TemplateError, Tokenizer
-from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid
+from penstock.engine.chat import OptionError, TemplateError
+from penstock.engine.tokenizer import Tokenizer
+from penstock.errors import CONTEXT_LENGTH, INVALID_VALUE, PenstockError, invalid, unsupported
+from penstock.grammar_trial import GrammarTrial
+from penstock.protocols.speech import Speech
 from penstock.requests import SEED_LIMIT, GenerateRequest, Prompt
 
 # Below this, encoding takes less than a millisecond and a thread hop is not worth it.
@@ -24,19 +29,70 @@ PROMPT_MAX_TOKENS = 64
 class Offered:
     """What clients see of a model, wherever it decodes.
 
-    `created` is when the model was made, in seconds since 1970; `default_max_tokens` is for a chat
-    answer that names no limit.
+    `created` is when the model was made, in seconds since 1970; `words` are its token ids,
+    `max_len` its context in tokens, `places` how many requests may be inside. `default_max_tokens`
+    is for a chat answer that names no limit.
     """
 
     name: str
     created: int
     tokenizer: Tokenizer
+    speech: Speech
+    words: int
+    max_len: int
+    device: str
+    places: int
     default_max_tokens: int
+    counting: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
+    """For what only counts or spells tokens: it takes no place, so it has turns of its own."""
 
     def most_tokens(self, request: GenerateRequest) -> int:
         """Of one answer, whatever the prompt."""
         plain = request.messages is None
         return request.max_tokens or (PROMPT_MAX_TOKENS if plain else self.default_max_tokens)
+
+    async def count(self, request: GenerateRequest) -> list[int]:
+        """The prompt's token ids, for whoever wants no answer. Raises `PenstockError`."""
+        async with self.counting:
+            return await self.tokenise(request)
+
+    async def spell(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special ones included. Raises `PenstockError`."""
+        if max(tokens) >= self.words:
+            raise invalid("tokens", f"tokens: this model's token ids end at {self.words - 1}")
+        decode = partial(self.tokenizer.vocabulary.decode, tokens, skip_special_tokens=False)
+        return await trio.to_thread.run_sync(decode, limiter=self.counting)
+
+    async def tokenise(self, request: GenerateRequest) -> list[int]:
+        """The prompt's token ids, at least one. Raises `PenstockError`."""
+        if request.suffix and self.tokenizer.fim is None:
+            message = "suffix: this model was not taught to fill a gap; leave suffix out"
+            raise unsupported("suffix", message)
+        if request.characters > _LARGE_PROMPT_CHARACTERS:
+            return await trio.to_thread.run_sync(self._encode, request)
+        return self._encode(request)
+
+    def _encode(self, request: GenerateRequest) -> list[int]:
+        field = request.prompt_field
+        try:
+            if request.messages is not None:
+                tools = request.tools.definitions if request.tools else ()
+                options = request.template_options
+                token_ids = self.tokenizer.encode_chat(request.messages, options, tools)
+            elif request.suffix:
+                token_ids = self.tokenizer.encode_gap(request.prompt or "", request.suffix)
+            else:
+                token_ids = self.tokenizer.encode(request.prompt or "")
+        except OptionError as error:
+            raise invalid("chat_template_kwargs", str(error)) from None
+        except TemplateError as error:
+            raise invalid(field, str(error)) from None
+        if not token_ids:
+            raise PenstockError(INVALID_VALUE, f"{field} is empty", param=field)
+        if max(token_ids) >= self.words:
+            message = f"{field} has a token that this model has no embedding for"
+            raise PenstockError(INVALID_VALUE, message, param=field)
+        return token_ids[-request.truncate :] if request.truncate else token_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +101,14 @@ class Served(Offered):
 
     decoder: Decoder
     admission: Admission
-
-    @property
-    def max_len(self) -> int:
-        """Tokens of prompt and answer together."""
-        return self.decoder.engine.max_len
-
-    @property
-    def _words(self) -> int:
-        return self.decoder.engine.model.spec.vocab_size
+    grammars: GrammarTrial
 
     async def prepare(self, request: GenerateRequest) -> Prompt:
         """The request as the engine takes it. Raises `PenstockError`."""
         self._check_bias(request)
-        if request.characters > _LARGE_PROMPT_CHARACTERS:
-            token_ids = await trio.to_thread.run_sync(self._encode, request)
-        else:
-            token_ids = self._encode(request)
+        token_ids = await self.tokenise(request)
+        grammar = self.speech.grammar(request)
+        constraint = None if grammar is None else await self.grammars.compile(grammar)
         sampling = request.sampling.over(self.decoder.engine.model.spec.defaults)
         return Prompt(
             token_ids=tuple(token_ids),
@@ -72,29 +119,14 @@ class Served(Offered):
             logprobs=request.logprobs,
             n=request.n,
             caller=request.caller,
+            constraint=constraint,
         )
 
     def _check_bias(self, request: GenerateRequest) -> None:
         """An id beyond the vocabulary would fail the whole turn, and with it the neighbours."""
-        if any(token_id >= self._words for token_id, _ in request.sampling.logit_bias):
-            last = self._words - 1
+        if any(token_id >= self.words for token_id, _ in request.sampling.logit_bias):
+            last = self.words - 1
             raise invalid("logit_bias", f"logit_bias: this model's token ids end at {last}")
-
-    def _encode(self, request: GenerateRequest) -> list[int]:
-        field = request.prompt_field
-        try:
-            if request.messages is not None:
-                token_ids = self.tokenizer.encode_chat(request.messages)
-            else:
-                token_ids = self.tokenizer.encode(request.prompt or "")
-        except TemplateError as error:
-            raise PenstockError(INVALID_VALUE, str(error), param=field) from None
-        if not token_ids:
-            raise PenstockError(INVALID_VALUE, f"{field} is empty", param=field)
-        if max(token_ids) >= self._words:
-            message = f"{field} has a token that this model has no embedding for"
-            raise PenstockError(INVALID_VALUE, message, param=field)
-        return token_ids
 
     def _fit(self, request: GenerateRequest, prompt_tokens: int) -> int:
         """How many tokens to make; what the client asked for must fit the context."""

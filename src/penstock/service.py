@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import trio
 
-from penstock import pipeline
+from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
-from penstock.accounting import account
+from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.choosing import allowed, choose
+from penstock.deadlines import Deadline
+from penstock.ending import Asked
 from penstock.engine.text import TextStream
 from penstock.engine_thread import EngineThread
-from penstock.errors import MODEL_NOT_FOUND, UNAVAILABLE, PenstockError, invalid
+from penstock.errors import UNAVAILABLE, PenstockError, invalid
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
@@ -24,32 +27,20 @@ from penstock.jobs.memory import MemoryStore
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log, MakeStore
 from penstock.jobs.worker import Worker
+from penstock.limits import Limits, Use
 from penstock.live import Live
+from penstock.lives import Lives
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
 from penstock.progress import Progress
+from penstock.readiness import find_fault
 from penstock.requests import ANYBODY, Caller, GenerateRequest
 from penstock.served import Offered, Served
+from penstock.streams import Streams
 
-DEFAULT_ALIAS = "default"
-# What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
-_ANY_MODEL = frozenset({"", DEFAULT_ALIAS, "dummy", "tgi"})
-
-STUCK_S = 60.0
-"""A turn is one step or one prompt chunk: seconds at the most."""
-PROBE_S = 5.0
-
-TERMINAL_S = 0.5
-"""How long the last events of a drain may take to be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may ask for: answers (n), bytes of a body, and time to send it in."""
-
-    max_choices: int
-    max_body_bytes: int
-    body_deadline_s: float = 60.0
+TERMINAL_S = 0.3
+"""How long the last events of a drain may take to be written. With the time for closing and that
+for the process to end, a server is gone within a second after its drain."""
 
 
 class Service:
@@ -67,19 +58,24 @@ class Service:
         pace: Pace,
         job_bounds: JobBounds,
         make_store: MakeStore = MemoryStore,
-        offered: Sequence[Offered] | None = None,
+        log_prompts: bool = False,
     ) -> None:
         self.models = {served.name: served for served in models}
-        self.offered: dict[str, Offered] = {each.name: each for each in offered or models}
         self.limits = limits
         self.pace = pace
         self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
+        self.trace: Trace = untraced
         self.draining = False
+        self.streams = Streams()
+        self.anonymous = True
+        """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics, make_store)
+        self._log_prompts = log_prompts
+        self._queued = Deadline(limits.queue_deadline_s, "no slot was free in time; try again")
+        self._total = Deadline(limits.total_deadline_s, "the request took longer than it may")
         self._thread = thread
-        self._live: dict[Live, None] = {}
-        self._idle = trio.Event()
+        self._lives = Lives()
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
         self._running = False
@@ -88,7 +84,7 @@ class Service:
             served.decoder.observe_release = self.metrics.release_s.observe
 
     def __repr__(self) -> str:
-        return f"<Service {', '.join(self.models)} live={len(self._live)}>"
+        return f"<Service {', '.join(self.models)} live={len(self._lives)}>"
 
     async def run(self) -> None:
         """Decode for everybody, and run jobs, until cancelled."""
@@ -99,6 +95,8 @@ class Service:
                 if self.models and (shared := self.jobs.shared):
                     worker = Worker(self, shared, wall_s=self.jobs.bounds.wall_s)
                     nursery.start_soon(worker.run)
+                nursery.start_soon(self._queued.run)
+                nursery.start_soon(self._total.run)
                 for served in self.models.values():
                     nursery.start_soon(served.decoder.run)
         finally:
@@ -116,14 +114,21 @@ class Service:
         live = live or Live()
         live.flow.observe_gap = self.metrics.itl_s.observe
         async with self.admit(request, live) as source:
-            with self.accounted(live, source):
+            with (
+                self.accounted(live, source),
+                self.streams.read(live.name, live),
+                self._total.of(live),
+            ):
                 await pipeline.run(live, source, encoder, sink, pace=self.pace)
         return live
 
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
-        with self._alive(reading):
-            await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+        with self._lives.of(reading), self.streams.read(log.job.job_id, reading):
+            try:
+                await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
+            finally:
+                account_reader(reading, log.job.job_id)
 
     @asynccontextmanager
     async def admit(
@@ -134,36 +139,51 @@ class Service:
         It goes on behind what another process had come to `before`, if one had begun it.
         """
         caller = request.caller
+        # Of one that goes on, whoever began it has seen to that.
+        if not (self.anonymous or caller.account or before):
+            raise RuntimeError("a route has not said on whose account it generates")
         served = self.models[self.resolve(request.model, caller).name]
         self.check(request)
-        with served.admission.place(request.n, caller) as place, self._alive(live):
+        with served.admission.place(request.n, caller) as place, self._lives.of(live):
             given = tuple(progress.tokens for progress in before)
             prompt = replace(await served.prepare(request), given=given)
-            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop)
-            async with Allowance(self.ledger, caller.account, caller.limits) as allowance:
-                await allowance.begin(len(prompt.token_ids))
-                spend = allowance.spend if caller.limits else None
-                yield Generation(served.decoder, prompt, new_text, place.arrived, spend, before)
+            live.prompt_tokens = len(prompt.token_ids)
+            shown = served.speech.shown(request)
+            new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
+            shared = self.limits.tokens_per_minute
+            async with Allowance.of(self.ledger, caller, shared) as allowance:
+                if not any(given):
+                    await allowance.begin(len(prompt.token_ids))
+                spend = allowance.spend if allowance.counts else None
+                asked = self._told_of(request, served, live)
+                yield Generation(
+                    served.decoder, prompt, new_text, place.arrived, spend, asked, before
+                )
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
         """Count a generation when it starts and, by `live.terminal`, when it ends."""
         self.metrics.started.inc()
         try:
-            yield
+            queued = self._queued.of(live, spares=lambda: not source.waits)
+            with self.streams.running(live.name, source), queued:
+                yield
         finally:
-            account(self.metrics, live, source)
+            account(self.metrics, self.trace, live, source)
 
-    @contextmanager
-    def _alive(self, live: Live) -> Iterator[None]:
-        """What a drain waits for, and ends if it takes too long."""
-        self._live[live] = None
-        try:
-            yield
-        finally:
-            del self._live[live]
-            if self.draining and not self._live:
-                self._idle.set()
+    def refused(self, error: PenstockError) -> None:
+        """Count and log that the request which is being served was refused."""
+        refuse(self.metrics, error, origin.current())
+
+    def _told_of(self, request: GenerateRequest, served: Served, live: Live) -> Asked:
+        chat = request.messages is not None
+        text = request.told_prompt if self._log_prompts else None
+        return Asked(served.name, live.flow.began_s, chat, text)
+
+    @property
+    def offered(self) -> Mapping[str, Offered]:
+        """The models that clients may ask for, wherever they decode."""
+        return self.models
 
     @property
     def default(self) -> Served:
@@ -184,23 +204,17 @@ class Service:
 
     def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Offered:
         """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
-        asked, allowed = model or "", self.allowed(caller)
-        if served := allowed.get(asked):
-            return served
-        if allowed and (asked in _ANY_MODEL or asked.startswith(("http://", "https://"))):
-            return next(iter(allowed.values()))
-        names = ", ".join(repr(name) for name in allowed)
-        raise PenstockError(
-            MODEL_NOT_FOUND, f"no such model here; this server has {names}", param="model"
-        )
+        return choose(self.offered, model, caller)
 
     def allowed(self, caller: Caller) -> dict[str, Offered]:
         """The models that `caller` may use, by name."""
-        return {
-            name: served
-            for name, served in self.offered.items()
-            if not caller.models or name in caller.models
-        }
+        return allowed(self.offered, caller)
+
+    async def usage(self, caller: Caller) -> Use:
+        """What `caller` has used of its limits."""
+        used = {each: await self.ledger.used(caller.account, each) for each in caller.limits}
+        models = self.models.values()
+        return Use(used, sum(served.admission.held_by(caller.account) for served in models))
 
     def check(self, request: GenerateRequest) -> None:
         """Whether this server takes such requests at all. Raises `PenstockError`."""
@@ -217,32 +231,18 @@ class Service:
             return "draining"
         if not self._running:
             return "loading"
-        since_s = self._thread.since_s
-        if since_s is not None and trio.current_time() - since_s > STUCK_S:
-            return "the model does not come back from a step"
-        for served in self.models.values():
-            with trio.move_on_after(PROBE_S) as patience:
-                works = await served.decoder.works()
-            if patience.cancelled_caught or not works:
-                return f"the model {served.name} fails"
-        return None
+        return await find_fault(self._thread, self.models.values())
 
     async def drain(self, drain_s: float) -> None:
         """Take no more requests, let streams finish for `drain_s`, then end those still running."""
         self.draining = True
         for served in self.models.values():
             served.admission.draining = True
-        await self._wait_idle(drain_s)
+        await self._lives.wait_gone(drain_s)
         error = PenstockError(
             UNAVAILABLE, "the server is shutting down; ask again elsewhere", retry_after_s=5
         )
-        for live in self._live:
-            live.stop(error)
-        await self._wait_idle(TERMINAL_S)
+        self._lives.stop(error)
+        await self._lives.wait_gone(TERMINAL_S)
         for close in tuple(self.closers):
             close()
-
-    async def _wait_idle(self, patience_s: float) -> None:
-        if self._live:
-            with trio.move_on_after(patience_s):
-                await self._idle.wait()

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from penstock.store_settings import StoreSettings
+
 ENV_PREFIX = "PENSTOCK_"
 
 
@@ -20,7 +22,7 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names it and its source."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `penstock serve` runs with."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -72,10 +74,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_streams: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Open streams, with a slot or without.")
     ] = 1024
-    max_streams_per_client: Annotated[
-        int,
-        Meta(ge=0, le=1_000_000, description="Open streams of one client; 0 sets no limit."),
-    ] = 0
     park_grace_s: Annotated[
         float,
         Meta(ge=0, description="Seconds a stream may be parked before others can take its slot."),
@@ -93,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_choices: Annotated[
         int, Meta(ge=1, le=128, description="Answers (n) that one request may ask for.")
     ] = 16
+    grammar_compile_s: Annotated[
+        float,
+        Meta(gt=0, le=60, description="CPU seconds that compiling a schema may take."),
+    ] = 2.0
     warmup: Annotated[
         bool, Meta(description="Run the model at every batch size before the port opens.")
     ] = False
@@ -102,21 +104,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[
         int, Meta(ge=1024, description="Largest request body accepted, in bytes.")
     ] = 2 << 20
-    store: Annotated[
-        str,
-        Meta(description="Where jobs are: memory, or redis://[user:password@]host[:port][/db]."),
-    ] = "memory"
-    role: Annotated[
-        Literal["all", "edge", "worker"],
-        Meta(description="Accept and stream (edge), decode (worker), or both."),
-    ] = "all"
-    workers: Annotated[
-        int, Meta(ge=1, le=256, description="Processes; more than one needs a shared store.")
-    ] = 1
-    lease_s: Annotated[
-        float,
-        Meta(ge=1, le=600, description="Seconds of silence after which others take a job over."),
-    ] = 10.0
     job_window: Annotated[
         int, Meta(ge=1, le=1 << 20, description="Events a job makes ahead of its furthest reader.")
     ] = 256
@@ -183,6 +170,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Annotated[Literal["pretty", "json"], Meta(description="How log lines look.")] = (
         "pretty"
     )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important log lines to write."),
+    ] = "info"
+    log_prompts: Annotated[
+        bool, Meta(description="Write what was asked into the log line of each generation.")
+    ] = False
 
 
 def build(values: Mapping[str, Any], *, source: str = "") -> Settings:
@@ -202,7 +196,7 @@ def describe(default: object) -> str:
     """A default as help and documentation tell it."""
     if default == () or default is False:
         return "off" if default is False else "embedded"
-    return str(default)
+    return "on" if default is True else str(default)
 
 
 def read_environ(environ: Mapping[str, str]) -> dict[str, Any]:

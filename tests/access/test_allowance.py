@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from penstock.access.allowance import BLOCK, Allowance
+from penstock.access.allowance import BLOCK, EVERYBODY, Allowance
 from penstock.access.ledger import MemoryLedger
-from penstock.access.meters import DAY_S
+from penstock.access.meters import DAY_S, Grant
 from penstock.errors import OVERLOADED, QUOTA_EXCEEDED, PenstockError
 from penstock.requests import Limit
 
@@ -65,7 +65,7 @@ async def test_two_that_share_a_quota_spend_it_exactly(
             await other.spend()
             spent += 2
         for allowance in (one, other):
-            while allowance._left:
+            while allowance._leases[0].left:
                 await allowance.spend()
                 spent += 1
             await refused(allowance.spend)
@@ -136,3 +136,36 @@ async def test_a_prompt_that_no_minute_can_hold_is_refused_for_good(
     error = await refused(lambda: other.begin(100))
     assert (error.kind, error.retry_after_s) == (OVERLOADED, 1)
     assert await ledger.used("b", PACE) == 100
+
+
+class SlowLedger(MemoryLedger):
+    """Never answers about one limit."""
+
+    async def lease(self, account: str, limit: Limit, wanted: int) -> Grant:
+        if limit == PACE:
+            await trio.sleep_forever()
+        return await super().lease(account, limit, wanted)
+
+
+async def test_who_leaves_between_two_limits_is_given_back_what_the_first_has_granted(
+    autojump_clock: MockClock,
+) -> None:
+    ledger = SlowLedger(lambda: NOON)
+    with trio.move_on_after(1):
+        async with Allowance(ledger, "a", (PACE, QUOTA)) as allowance:
+            await allowance.begin(40)
+    assert await ledger.used("a", QUOTA) == 0
+
+
+async def test_what_all_share_is_spent_by_each_and_told_as_the_servers(
+    autojump_clock: MockClock, ledger: MemoryLedger
+) -> None:
+    async with Allowance(ledger, "a", (), (PACE,)) as one:
+        await one.begin(100)
+    async with Allowance(ledger, "b", (QUOTA,), (PACE,)) as other:
+        error = await refused(lambda: other.begin(30))
+        assert (error.kind, "the server's tokens a minute" in error.message) == (OVERLOADED, True)
+        assert error.retry_after_s == 1
+        await other.begin(20)
+    assert await ledger.used("b", QUOTA) == 20
+    assert await ledger.used(EVERYBODY, PACE) == 120

@@ -44,7 +44,7 @@ def test_version(invoke: Invoke) -> None:
 def test_help_names_the_commands(invoke: Invoke, flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
-    for command in ("serve", "generate", "export"):
+    for command in ("serve", "generate", "export", "bench"):
         assert f"\n  {command} " in result.stdout
         assert invoke(command, flag).stdout.startswith(f"Usage: penstock {command} ")
     assert "..." not in result.stdout.replace("[ARGS]...", "")

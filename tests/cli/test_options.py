@@ -107,8 +107,10 @@ def test_help_shows_every_setting_with_its_default(invoke: Invoke) -> None:
     text = " ".join(invoke("--help", command=show).output.split())
     for name, default in msgspec.structs.asdict(Settings()).items():
         flag = f"--{name.replace('_', '-')}"
-        _, _, rest = text.replace(f"{flag} / --no-{name} ", f"{flag} ").partition(f"{flag} ")
-        told = {"model": "embedded", "warmup": "off"}.get(name, default)
+        _, _, rest = text.replace(f"{flag} / --no-{flag[2:]} ", f"{flag} ").partition(f"{flag} ")
+        told = {"model": "embedded", False: "off", True: "on"}.get(
+            default if isinstance(default, bool) else name, default
+        )
         assert rest.partition(" --")[0].count(f"[default: {told}]") == 1, name
     assert "--config" in text
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.chat import TemplateError
 from penstock.engine.model import Model, ModelError, load_model
-from penstock.engine.tokenizer import TemplateError, Tokenizer, load_tokenizer
+from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import embedded_model, parse_model
 from penstock.requests import Message
 
@@ -84,8 +85,19 @@ def test_a_chat_is_rendered_by_the_template_of_the_model(tokenizer: Tokenizer) -
 
 
 def test_a_template_that_refuses_says_so(tokenizer: Tokenizer) -> None:
-    with pytest.raises(TemplateError, match="knows the roles system, user and assistant"):
-        tokenizer.encode_chat([Message("tool", "4")])
+    with pytest.raises(TemplateError, match="knows the roles system, user, assistant and tool"):
+        tokenizer.encode_chat([Message("narrator", "4")])
+
+
+def test_the_embedded_model_takes_a_turn_of_tools(tokenizer: Tokenizer) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
+    messages = [Message("user", "2?"), Message("assistant", "", (call,)), Message("tool", "4")]
+    text = tokenizer.vocabulary.decode(tokenizer.encode_chat(messages), skip_special_tokens=False)
+    assert text == (
+        "<|endoftext|><|user|>2?<|end|>"
+        '<|assistant|>{"name": "add", "arguments": {"a": 2}}<|end|>'
+        "<|user|>4<|end|><|assistant|>"
+    )
 
 
 def test_a_model_without_a_template_has_no_chat(folder: Path) -> None:

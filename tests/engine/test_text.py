@@ -17,7 +17,7 @@ def run(tokenizer: Tokenizer, ids: list[int], stops: tuple[str, ...] = ()) -> tu
     pieces = []
     for token_id in ids:
         pieces.append(stream.push(token_id))
-        if stream.stopped:
+        if stream.stop:
             break
     pieces.append(stream.flush())
     return pieces, "".join(pieces)

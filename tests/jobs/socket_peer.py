@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -16,16 +16,22 @@ from penstock.web.app import App
 class SocketPeer:
     """One socket. `heard` has all that the server said, and `code` what it closed with."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.heard: list[dict[str, Any]] = []
         self.code: int | None = None
         self._app = app
+        self._headers = headers
         self._send, self._inbox = trio.open_memory_channel[dict[str, Any]](inf)
         self._send.send_nowait({"type": "websocket.connect"})
         self._news = trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
-        scope = {"type": "websocket", "path": "/v1/ws", "subprotocols": []}
+        scope = {
+            "type": "websocket",
+            "path": "/v1/ws",
+            "headers": self._headers,
+            "subprotocols": [],
+        }
         await self._app(scope, self._inbox.receive, self._take)
 
     def tell(self, kind: str, **fields: object) -> None:

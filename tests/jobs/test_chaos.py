@@ -23,7 +23,7 @@ from tests.wire.servers import Server
 
 from .fleet import Fleet, kill
 
-pytestmark = [pytest.mark.wire, pytest.mark.slow]
+pytestmark = [pytest.mark.wire, pytest.mark.slow, pytest.mark.heavy]
 
 KILLS = int(os.environ.get("PENSTOCK_KILLS", "1"))
 STREAMS = 16

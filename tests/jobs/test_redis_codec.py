@@ -28,8 +28,8 @@ FIGURES = Figures(0.5, None, 3, None)
     [
         Delta("é\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), (Token(7),), 1),
         Delta("x", (Token(1, -0.5, ((1, -0.5), (2, -3.25))), Token(2)), 9, choice=3),
-        Ended("length", 4, (Token(3),), cut=True, choice=1),
-        Finished("stop", Usage(3, 4), 4, (Token(3),), cut=True, figures=FIGURES),
+        Ended("length", 4, (Token(3),), cut=" x", choice=1),
+        Finished("stop", Usage(3, 4), 4, (Token(3),), cut=" x", figures=FIGURES),
     ],
     ids=lambda event: type(event).__name__,
 )

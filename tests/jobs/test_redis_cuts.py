@@ -27,7 +27,7 @@ from tests.wire.test_cuts import (
 
 from .fleet import Fleet
 
-pytestmark = [pytest.mark.wire, pytest.mark.slow]
+pytestmark = [pytest.mark.wire, pytest.mark.slow, pytest.mark.heavy]
 
 
 class InTurn:

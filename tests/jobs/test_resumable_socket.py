@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -223,3 +225,16 @@ async def test_a_drain_tells_the_end_and_closes(
         error = await peer.hear("error")
         await wait_all_tasks_blocked()
         assert (error["error"]["code"], peer.code) == ("unavailable", 1001)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_an_answer_has_the_form_that_was_asked_for(app: App, resumable: bool) -> None:
+    form = {"guided_regex": "(yes|no), [a-z]{3}", "max_tokens": 40, "resumable": resumable}
+    async with running(app), connected(app) as peer:
+        peer.tell("start", **JOB | form)
+        await peer.hear("complete")
+        text = "".join(message.get("text", "") for message in peer.heard)
+        job_id = await submit(app, guided_regex="[a-z]{9}", max_tokens=40)
+        told = (await ended(app, job_id))["text"]
+    assert re.fullmatch("(yes|no), [a-z]{3}", text)
+    assert re.fullmatch("[a-z]{9}", told)

@@ -17,7 +17,7 @@ from tests.wire.servers import Server, run_serve, wait_until
 from .fleet import Fleet, end, kill
 from .test_redis_served import BODY, last_id, numbers_and_text, submit
 
-pytestmark = [pytest.mark.wire, pytest.mark.slow]
+pytestmark = [pytest.mark.wire, pytest.mark.slow, pytest.mark.heavy]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from penstock.errors import CANCELLED, UNAVAILABLE, UNREAD, PenstockError
+from penstock.errors import CANCELLED, INVALID_JSON, UNAVAILABLE, UNREAD, PenstockError
 from penstock.events import Delta, Event, Failed, Figures, Finished, Token, Usage
 from penstock.jobs.job import JobState
 from penstock.protocols.jobs import JobStreamEncoder, parse_job, render_job, render_submitted
@@ -108,3 +108,13 @@ def test_equal_json_has_one_digest(one: str, other: str, same: bool) -> None:
 def test_the_digest_of_a_body_does_not_change_between_processes() -> None:
     digest = parse_job(json.dumps({"prompt": "x", "max_tokens": 3}).encode()).digest
     assert digest.hex().startswith("63aeef9d18f1")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"prompt": "x", "\xee\x9c": 1}', b'{"prompt": "x", "y": "\xff"}'], ids=repr
+)
+def test_bytes_that_no_known_field_holds_are_still_to_be_utf_8(body: bytes) -> None:
+    """msgspec skips what it does not know without a look; the digest is made of all."""
+    with pytest.raises(PenstockError) as caught:
+        parse_job(body)
+    assert caught.value.kind is INVALID_JSON

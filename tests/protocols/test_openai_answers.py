@@ -193,3 +193,17 @@ def test_openai_python_takes_every_answer_as_its_own_types() -> None:
 def test_a_model_as_v1_models_lists_it() -> None:
     listed = {"id": "m", "object": "model", "created": 5, "owned_by": "penstock"}
     assert render_model("m", 5) == listed
+
+
+def test_an_echo_is_the_first_text_of_every_choice() -> None:
+    encoder = StreamEncoder(TEXT, n=2, echo="Hi")
+    first, second = (
+        chunk(TEXT_HEAD, '"text":"Hi"').replace('"index":0', f'"index":{choice}')
+        for choice in range(2)
+    )
+    told = encoder.encode(Delta("Two", (), 1)).decode()
+    assert told == first + second + chunk(TEXT_HEAD, '"text":"Two"')
+    assert "Hi" not in encoder.encode(END).decode()
+    whole = WholeEncoder(TEXT, echo="Hi")
+    assert whole.encode(TWO) == b""
+    assert json.loads(whole.encode(END))["choices"][0]["text"] == "HiTwo"

@@ -139,7 +139,7 @@ def test_an_entry_waits_for_the_last_of_its_text() -> None:
 
 @pytest.mark.parametrize("head", [CHAT, TEXT])
 def test_tokens_beyond_a_stop_strings_cut_are_not_told(head: Head) -> None:
-    cut = Finished("stop", Usage(1, 4), 4, (TWO, SPACE_E), cut=True)
+    cut = Finished("stop", Usage(1, 4), 4, (TWO, SPACE_E), cut="!")
     events: list[Event] = [Delta("Two!", (TWO, BANG), 2), cut]
     answer = told(whole(head, events))
     names = answer.get("tokens") or [entry["token"] for entry in answer["content"]]
@@ -147,7 +147,7 @@ def test_tokens_beyond_a_stop_strings_cut_are_not_told(head: Head) -> None:
 
 
 def test_no_text_and_a_cut_is_no_entry() -> None:
-    cut = Finished("stop", Usage(1, 1), 1, (TWO,), cut=True)
+    cut = Finished("stop", Usage(1, 1), 1, (TWO,), cut="!")
     for answer in [whole(CHAT, [cut]), *streamed(CHAT, [cut])]:
         assert answer["choices"][0]["logprobs"] is None
 
@@ -173,14 +173,14 @@ def events_of(tokenizer: Tokenizer, ids: list[int], stops: tuple[str, ...]) -> l
         if piece := stream.push(token_id):
             events.append(Delta(piece, tuple(unsent), made))
             unsent = []
-        if stream.stopped:
+        if stream.stop:
             break
     if rest := stream.flush():
         events.append(Delta(rest, tuple(unsent), made))
         unsent = []
     return [
         *events,
-        Finished("stop", Usage(1, made), made, tuple(unsent), cut=stream.stopped),
+        Finished("stop", Usage(1, made), made, tuple(unsent), cut=stream.stop),
     ]
 
 

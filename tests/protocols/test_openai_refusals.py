@@ -11,26 +11,38 @@ from penstock.protocols.openai import parse_chat, parse_completion
 
 from .asking import MARKER, chat, completion, refusal
 
-SILENT_CHANGES: dict[str, list[object]] = {
-    "response_format": [{"type": "json_object"}, {"type": "json_schema"}, {"value": {}}],
+NONSENSE: dict[str, list[object]] = {
+    "response_format": [{"type": "json_schema"}, {"type": MARKER}, {"value": {}}],
     "tool_choice": ["required", MARKER, {}, {"type": "function", "function": {"name": MARKER}}],
 }
 
 
-@pytest.mark.parametrize("field", SILENT_CHANGES)
-def test_what_would_change_the_result_silently_is_refused(field: str) -> None:
-    for value in SILENT_CHANGES[field]:
+@pytest.mark.parametrize("field", NONSENSE)
+def test_what_an_answer_must_be_is_refused_where_it_makes_no_sense(field: str) -> None:
+    for value in NONSENSE[field]:
         error = refusal(parse_chat, chat(**{field: value}))
-        assert (error.kind, error.param) == (UNSUPPORTED, field), value
+        assert error.kind is INVALID_VALUE, value
+        assert str(error.param).startswith(field), value
+
+
+@pytest.mark.parametrize("template", [MARKER, ""])
+def test_a_template_of_the_client_is_refused(template: str) -> None:
+    error = refusal(parse_chat, chat(chat_template=template))
+    assert (error.kind, error.param) == (UNSUPPORTED, "chat_template")
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("suffix", "x"), ("echo", True), ("best_of", 2)],
+    [("best_of", 2)],
 )
 def test_what_a_text_completion_refuses(field: str, value: object) -> None:
     error = refusal(parse_completion, completion(**{field: value}))
     assert (error.kind, error.param) == (UNSUPPORTED, field)
+
+
+def test_an_echo_has_no_log_probabilities() -> None:
+    error = refusal(parse_completion, completion(echo=True, logprobs=0))
+    assert (error.kind, error.param) == (UNSUPPORTED, "echo")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +57,9 @@ def test_what_a_text_completion_refuses(field: str, value: object) -> None:
         ({"logit_bias": {MARKER: MARKER}}, "logit_bias[...]"),
         ({"response_format": MARKER}, "response_format"),
         ({"tool_choice": 5}, "tool_choice"),
+        ({"chat_template_kwargs": {MARKER: []}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {MARKER: None}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": [MARKER]}, "chat_template_kwargs"),
     ],
 )
 def test_a_wrong_type_is_refused_by_name(fields: dict[str, object], param: str) -> None:
@@ -75,5 +90,5 @@ def test_messages_say_what_was_expected_in_the_words_of_json() -> None:
     assert told(top_p=0) == "top_p must be above 0 and at most 1"
     assert told(stop=1) == "stop: expected string | array | null, got integer"
     assert told(messages=[{}]) == "messages[0].role: is required"
-    assert told(tool_choice="x") == "tool_choice is not supported by this server; leave it out"
+    assert told(tool_choice="x") == ("tool_choice must be auto, none, required, or name a function")
     assert told(n=0) == "n must be at least 1 and at most 128"

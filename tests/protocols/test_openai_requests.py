@@ -99,7 +99,6 @@ def test_unknown_fields_are_ignored_wherever_they_are() -> None:
         user=5,
         store=True,
         metadata={"a": {}},
-        tools=[{"type": "function"}],
         parallel_tool_calls=False,
         service_tier="auto",
         stream_options={"include_obfuscation": True},
@@ -215,3 +214,26 @@ def test_stop(stop: object, expected: tuple[str, ...]) -> None:
 )
 def test_a_bad_stop_is_refused(stop: object, param: str) -> None:
     assert refusal(parse_chat, chat(stop=stop)).param == param
+
+
+def test_options_for_the_chat_template_are_passed_on() -> None:
+    asked = parse_chat(chat(chat_template_kwargs={"enable_thinking": False, "style": "x"}))
+    assert asked.request.template_options == (("enable_thinking", False), ("style", "x"))
+
+
+def test_a_suffix_makes_the_prompt_what_comes_before_a_gap() -> None:
+    request = parse_completion(completion(prompt="a", suffix="b")).request
+    assert (request.prompt, request.suffix) == ("a", "b")
+    assert parse_completion(completion(prompt="", suffix="b")).request.prompt == ""
+    assert parse_completion(completion(prompt="a", suffix="")).request.suffix is None
+
+
+@pytest.mark.parametrize("prompt", [None, [], ["a", "b"], [1, 2], [[1]], [""]])
+def test_a_gap_needs_one_text_before_it(prompt: object) -> None:
+    error = refusal(parse_completion, completion(prompt=prompt, suffix="b"))
+    assert (error.kind, error.param) == (INVALID_VALUE, "prompt")
+
+
+def test_an_echo_is_the_prompt() -> None:
+    assert parse_completion(completion(prompt="a", echo=True)).echo == "a"
+    assert parse_completion(completion(prompt="a", echo=False)).echo == ""

@@ -13,7 +13,7 @@ from penstock.events import Delta, Ended, Event, Failed, Finished, Terminal
 from penstock.generation import Generation
 from penstock.jobs.memory import MemoryStore
 from penstock.live import Live
-from penstock.pipeline import Emit, Encoder, Pace, Sink, Source
+from penstock.pipeline import Emit, Encoder, Pace, Sink, SinkNowait, Source
 from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.stream import WholeSink
@@ -41,6 +41,11 @@ class Stream:
             await emit(event)
 
         return await self.source(counted)
+
+    def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+        written = isinstance(self._sink, SinkNowait) and self._sink.write_nowait(data, event)
+        self.written += written and isinstance(event, Delta)
+        return written
 
     async def write(self, data: bytes, event: Event | None) -> None:
         await self._sink.write(data, event)

@@ -17,7 +17,10 @@ from .pipes import PipeStream, make_pair
 
 
 class PipeConnection(Connection):
-    """Writes to its stream where there is no kernel to try first."""
+    """Its kernel is a pipe."""
+
+    def write_nowait(self, data: memoryview) -> int:
+        return cast("PipeStream", self.stream).send_nowait(bytes(data))
 
     async def write_some(self, data: memoryview) -> int:
         return await cast("PipeStream", self.stream).send_some(bytes(data))

@@ -22,6 +22,10 @@ class Pipe:
         await trio.lowlevel.checkpoint()
         while len(self._data) >= self._capacity and not self._broken:
             await self._changed.park()
+        return self.write_nowait(data)
+
+    def write_nowait(self, data: bytes) -> int:
+        """Bytes that were taken."""
         if self._broken or self._ended:
             raise trio.BrokenResourceError
         taken = data[: self._capacity - len(self._data)]
@@ -89,6 +93,9 @@ class PipeStream:
 
     async def send_some(self, data: bytes) -> int:
         return await self._out.write(data)
+
+    def send_nowait(self, data: bytes) -> int:
+        return self._out.write_nowait(data)
 
     async def send_all(self, data: bytes) -> None:
         while data:

@@ -53,10 +53,10 @@ class Script:
         tokens = self.tokens(prompt)
         for number, token in enumerate(tokens, 1):
             pieces.append(text.push(token))
-            if text.stopped:
+            if text.stop is not None:
                 return [piece for piece in pieces if piece], "stop", number
         pieces.append(text.flush())
-        ended: FinishReason = "stop" if text.stopped else "length"
+        ended: FinishReason = "length" if text.stop is None else "stop"
         return [piece for piece in pieces if piece], ended, len(tokens)
 
 
@@ -94,7 +94,9 @@ class ScriptedEngine:
     )
     model: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
-            spec=SimpleNamespace(vocab_size=1 << 20, defaults={}), file=Path(__file__)
+            spec=SimpleNamespace(vocab_size=1 << 12, defaults={}, eos_ids=(0,)),
+            file=Path(__file__),
+            device="cpu",
         )
     )
 

@@ -15,7 +15,7 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from penstock import pipeline
+from penstock import logs, pipeline
 from penstock.build import assemble
 from penstock.engine.engine import Engine
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
@@ -53,6 +53,7 @@ def _tokenizer() -> Tokenizer:
 def run(seed: int) -> Story:
     """Live through one world. The same seed gives the same story."""
     lines: list[str] = []
+    logs.to_logging()
     log = logging.getLogger("penstock")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -142,7 +143,7 @@ async def _settle(world: World) -> None:
         "slots": schedule.active,
         "waiting": schedule.waiting,
         "evicted": schedule.evicted,
-        "live": len(service._live),
+        "live": len(service._lives),
         "jobs": held.jobs,
         "running": held.running,
         "readers": held.readers,

@@ -31,7 +31,7 @@ ENOUGH = 200
 """A planted bug is found within so many."""
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_worlds_keep_their_promises() -> None:
     for seed in range(SEEDS):
         story = run(seed)
@@ -45,7 +45,7 @@ def test_a_seed_tells_the_same_story_again() -> None:
     assert len({story.lines for story in stories}) == 20
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_seed_tells_the_same_story_in_another_process() -> None:
     command = [sys.executable, "-m", "tests.simulation", "--seed", "6"]
     told = {
@@ -109,7 +109,7 @@ def count_a_cancelled_one_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Metrics, "_count_cancelled", count)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("plant", "told"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.settings import Settings
-from penstock.web.cors import Asgi
+from penstock.web.cors import Asgi, is_foreign
 from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
 from penstock.web.forwarded import Forwarded, ForwardedError, parse_networks
@@ -84,6 +84,37 @@ async def test_another_origin_gets_no_leave() -> None:
 async def test_every_origin_may_be_named() -> None:
     _, headers = await ask(wrap(Echo(), Settings(cors_origins="*")), origin="https://z")
     assert headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "foreign"),
+    [
+        (None, "a.example", False),
+        ("https://a.example", "a.example", False),
+        ("https://A.example:443", "a.example", False),
+        ("http://127.0.0.1:8000", "127.0.0.1:8000", False),
+        ("http://[::1]:8000", "[::1]:8000", False),
+        ("http://127.0.0.1:3000", "127.0.0.1:8000", True),
+        ("https://a.example.evil", "a.example", True),
+        ("https://evil/a.example", "a.example", True),
+        ("https://evil@a.example", "a.example", True),
+        ("https://[", "a.example", True),
+        ("null", "a.example", True),
+        ("", "", True),
+    ],
+)
+def test_who_is_foreign(origin: str | None, host: str, *, foreign: bool) -> None:
+    told = {"origin": origin, "host": host}
+    pairs = [(key.encode(), value.encode()) for key, value in told.items() if value is not None]
+    assert is_foreign({"headers": pairs}) is foreign
+
+
+@pytest.mark.parametrize(("origin", "foreign"), [("https://a.example", False), ("http://b", True)])
+async def test_a_socket_of_a_named_origin_is_ours(origin: str, *, foreign: bool) -> None:
+    echo = Echo()
+    app = wrap(echo, Settings(cors_origins="https://a.example"))
+    await ask(app, kind="websocket", origin=origin, host="c.example")
+    assert is_foreign(echo.scope) is foreign
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,12 @@ async def test_usage_is_the_same_streamed_and_not(app: App) -> None:
             "context_length_exceeded",
             "messages",
         ),
-        ({"messages": [{"role": "tool", "content": "4"}]}, 400, "invalid_value", "messages"),
+        (
+            {"messages": [{"role": "judge", "content": "4"}]},
+            400,
+            "invalid_value",
+            "messages[0].role",
+        ),
     ],
 )
 async def test_what_cannot_be_done_is_a_status_also_for_a_stream(

@@ -133,7 +133,9 @@ class Server:
         return {":".join([each.name, *each.labels.values()]): each.value for each in samples}
 
     def gauge(self, name: str) -> float:
-        return self.metrics()[f"penstock_{name}"]
+        """A gauge, or a counter without labels."""
+        seen = self.metrics()
+        return seen.get(f"penstock_{name}", seen.get(f"penstock_{name}_total", 0.0))
 
     def is_idle(self) -> bool:
         seen = self.metrics()

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from .asked import LONG_BODY
+from .asked import LONG_BODY, PROMPT, STORY
 from .http2 import Http2Client
 from .raw import Raw, post
 from .servers import Server
 from .test_http2 import PATH, SHORT, STREAMED
+
+TGI = {"inputs": PROMPT, "parameters": {"max_new_tokens": 900, "ignore_eos": True}}
+MANY = {"max_tokens": 900, "ignore_eos": True, "stream": True}
+STREAMS = [
+    (PATH, STREAMED),
+    ("/v1/chat/completions", {"messages": STORY, **MANY}),
+    ("/v1/messages", {"messages": STORY, **MANY}),
+    ("/v1/responses", {"input": PROMPT, **MANY, "max_output_tokens": 900}),
+    ("/generate_stream", TGI),
+]
 
 
 def cancel(server: Server, number: str) -> tuple[int, object]:
@@ -18,17 +29,37 @@ def cancel(server: Server, number: str) -> tuple[int, object]:
     return answer.status, answer.json
 
 
-def test_a_stream_is_ended_and_told(server: Server) -> None:
+@pytest.mark.parametrize(("path", "asked"), STREAMS)
+def test_a_stream_is_ended_and_told(server: Server, path: str, asked: dict[str, object]) -> None:
     with server.endings() as ended, Raw(server) as peer:
-        peer.send(post(PATH, STREAMED))
+        peer.send(post(path, asked))
         head = peer.read_until(b"data: ").decode()
         found = re.search(r"x-request-id: (\w+)", head)
         assert found, head
         assert cancel(server, found[1]) == (200, {"request_id": found[1], "status": "cancelled"})
         rest = peer.read_until(b"0\r\n\r\n")
-        assert b'"code":"cancelled"' in rest
+        assert b"cancelled by the client" in rest
         assert b"[DONE]" not in rest
         assert cancel(server, found[1])[0] == 404
+    assert ended == {"client": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate_stream", {"inputs": PROMPT, "parameters": {"max_new_tokens": 900}}),
+        ("/v1/messages", {"messages": STORY, "max_tokens": 900, "stream": True}),
+        ("/v1/responses", {"input": PROMPT, "max_output_tokens": 900, "stream": True}),
+        ("/v1/chat/completions", {"messages": STORY, "max_tokens": 900, "stream": True}),
+    ],
+)
+def test_a_stream_of_any_dialect_is_ended(server: Server, path: str, body: dict[str, Any]) -> None:
+    body.get("parameters", body)["ignore_eos"] = True
+    with server.endings() as ended, Raw(server) as peer:
+        peer.send(post(path, body, "X-Request-Id: mine"))
+        peer.read_until(b"data:")
+        assert cancel(server, "mine") == (200, {"request_id": "mine", "status": "cancelled"})
+        peer.read_until(b"0\r\n\r\n")
     assert ended == {"client": 1}
 
 

@@ -76,7 +76,7 @@ def test_whole_answer_headers(server: Server) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "not_found"),
-        ("POST", "/", 404, "not_found"),
+        ("PUT", "/", 404, "not_found"),
         ("GET", "/v1/models/other", 404, "model_not_found"),
         ("GET", STREAM, 405, "method_not_allowed"),
         ("PUT", "/v1/completions", 405, "method_not_allowed"),

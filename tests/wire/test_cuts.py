@@ -161,7 +161,7 @@ async def read_all_through(server: Server, readers: Sequence[Reader]) -> int:
     return sum(made)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_events_survive_500_cuts(server: Server) -> None:
     jobs = [submit(server, seed) for seed in range(CLIENTS)]
     readers = [EventReader(f"/v1/stream?job_id={job_id}") for job_id in jobs]
@@ -173,7 +173,7 @@ async def test_events_survive_500_cuts(server: Server) -> None:
         assert reader.numbers == list(range(1, len(reader.events) + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_messages_survive_500_cuts(server: Server) -> None:
     readers = [SocketReader(submit(server, seed) if seed % 2 else None) for seed in range(CLIENTS)]
     assert await read_all_through(server, readers) == CLIENTS * CUTS

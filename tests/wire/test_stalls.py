@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 
+import h11
 import pytest
 import trio
 
@@ -46,6 +48,25 @@ class FullAtTheHead(Connection):
         raise AssertionError
 
 
+class InPieces(Connection):
+    """A connection whose socket takes a few bytes at once, and then the rest."""
+
+    def write_nowait(self, data: memoryview) -> int:
+        return super().write_nowait(data[:7])
+
+
+class FullWithinAnEvent(InPieces):
+    """A connection whose socket is full for good in the middle of the second event."""
+
+    events = 0
+
+    async def write_some(self, data: memoryview) -> int:
+        self.events += bytes(data).endswith(b"\n\n\r\n")
+        if self.events == 2:
+            await trio.sleep_forever()
+        return await super().write_some(data)
+
+
 class BrokenAtTheHead(Connection):
     """A connection whose peer has reset it, as the first write finds."""
 
@@ -58,7 +79,7 @@ async def ask(
 ) -> bytes:
     """What comes of a request to a server with such connections, until it closes."""
     monkeypatch.setattr(server, "Connection", kind)
-    settings = Settings(port=0, slots=1, stall_deadline_s=0.2)
+    settings = Settings(port=0, slots=1, stall_deadline_s=0.2, keep_alive_s=0.2)
     app = App(build_service(settings))
     listeners = bind("127.0.0.1", 0)
     listen(listeners)
@@ -83,6 +104,33 @@ async def test_a_stall_on_the_end_of_a_body_closes_the_connection(
 ) -> None:
     got = await ask(FullAtTheEnd, monkeypatch)
     assert got.endswith(b"data: [DONE]\n\n\r\n")
+
+
+async def test_events_that_leave_in_pieces_arrive_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = await ask(InPieces, monkeypatch)
+    *events, last, after = chunks(got).split(b"\n\n")
+    assert (last, after) == (b"data: [DONE]", b"")
+    assert len(events) == 3
+    assert all(json.loads(event.removeprefix(b"data: "))["object"] for event in events)
+
+
+def chunks(got: bytes) -> bytes:
+    """The body of a chunked response that has come to its end."""
+    client, body = h11.Connection(h11.CLIENT), b""
+    client.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(got)
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert not isinstance(event, type), event
+        body += event.data if isinstance(event, h11.Data) else b""
+    return body
+
+
+async def test_a_stall_within_an_event_closes_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    got = await ask(FullWithinAnEvent, monkeypatch)
+    assert re.search(rb"}\n\n\r\n[0-9a-f]+\r\ndata.{,9}$", got)
 
 
 @pytest.mark.parametrize("kind", [FullAtTheHead, BrokenAtTheHead])

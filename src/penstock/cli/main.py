@@ -1,10 +1,11 @@
-"""`penstock`: serve, generate, export, keys."""
+"""`penstock`: serve, generate, export, keys, bench."""
 
 from __future__ import annotations
 
 import click
 
 from penstock import __version__
+from penstock.cli.bench import bench
 from penstock.cli.export import export
 from penstock.cli.generate import generate
 from penstock.cli.keys import keys
@@ -21,3 +22,4 @@ main.add_command(serve)
 main.add_command(generate)
 main.add_command(export)
 main.add_command(keys)
+main.add_command(bench)

@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
+from typing import TypeAlias
 
 LISTENERS = "PENSTOCK_LISTENER_FDS"
 """Tells a process that it is one of several, and which sockets they share."""
@@ -23,29 +23,39 @@ START_S = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
-def inherited() -> list[socket.socket]:
-    """The sockets that this process shares, where it is one of several."""
+Sockets: TypeAlias = list[socket.socket]
+
+
+def inherited() -> tuple[Sockets, Sockets] | None:
+    """The sockets that this process shares, those for metrics apart, where it is one of several."""
     told = os.environ.get(LISTENERS, "")
     if told:
         # Where the system can do that (Linux): nobody is left behind by one that was killed.
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    return [socket.socket(fileno=int(number)) for number in told.split(",") if number]
+    served, _, metrics = told.partition(";")
+    return (_opened(served), _opened(metrics)) if told else None
 
 
-def watch(count: int, listeners: Iterable[socket.socket]) -> int:
+def _opened(numbers: str) -> Sockets:
+    return [socket.socket(fileno=int(number)) for number in numbers.split(",") if number]
+
+
+def watch(count: int, listeners: Sockets, metrics: Sockets) -> int:
     """Run this command in `count` processes until all have ended; the exit code for that.
 
     One that dies is replaced. SIGTERM goes on to all; SIGINT comes to all from the terminal.
     """
-    return Watcher(listeners).run(count)
+    return Watcher(listeners, metrics).run(count)
 
 
 class Watcher:
     """The parent of those that serve."""
 
-    def __init__(self, listeners: Iterable[socket.socket]) -> None:
-        self._fds = tuple(listener.fileno() for listener in listeners)
+    def __init__(self, listeners: Sockets, metrics: Sockets) -> None:
+        self._fds = [each.fileno() for each in (*listeners, *metrics)]
+        shared = (listeners, metrics)
+        self._told = ";".join(",".join(str(each.fileno()) for each in part) for part in shared)
         self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self._stopping = False
 
@@ -60,7 +70,7 @@ class Watcher:
         return code
 
     def _start(self) -> None:
-        environ = os.environ | {LISTENERS: ",".join(map(str, self._fds))}
+        environ = os.environ | {LISTENERS: self._told}
         command = [sys.executable, *sys.orig_argv[1:]]
         child = subprocess.Popen(command, env=environ, pass_fds=self._fds)
         self._running[child.pid] = child, time.monotonic()

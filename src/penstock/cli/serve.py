@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 import click
 import trio
 
+from penstock import logs
+from penstock.access.keys import KeyFileError
 from penstock.build import build_service, check_shared
-from penstock.cli import logs
 from penstock.cli.options import collect, settings_options
 from penstock.cli.processes import inherited, watch
 from penstock.engine.model import ModelError
@@ -21,10 +23,12 @@ from penstock.errors import reraise_single
 from penstock.served import Served
 from penstock.service import Service
 from penstock.settings import Settings, SettingsError
+from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
+from penstock.web.door import make_door
 from penstock.web.edge import split
 from penstock.web.forwarded import ForwardedError, parse_networks
-from penstock.web.listeners import BindError, bind_all, listen
+from penstock.web.listeners import BindError, bind_all, bind_metrics, check_reach, listen
 from penstock.web.server import serve as serve_app
 from penstock.web.tls import TlsError, load_tls
 
@@ -34,27 +38,41 @@ from penstock.web.tls import TlsError, load_tls
 def serve(config: Path | None, **given: object) -> None:
     """Serve a model over HTTP and WebSocket."""
     settings = collect(given, config)
-    logs.configure(settings.log_format)
+    logs.to_stderr(settings.log_format, settings.log_level)
     with ExitStack() as stack:
         try:
             parse_networks(split(settings.forwarded_allow_ips))
+            trace = load_trace(os.environ)
             tls = load_tls(settings)
+            door = make_door(settings)
             shared = inherited()
-            listeners = shared or bind_all(settings)
-            for listener in listeners:
+            listeners, metrics = shared or (bind_all(settings), bind_metrics(settings))
+            for listener in [*listeners, *metrics]:
                 stack.enter_context(listener)
+            if not shared and (warning := check_reach(settings, listeners)):
+                click.echo(warning, err=True)
             if settings.uds and not shared:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
             if settings.workers > 1 and not shared:
                 check_shared(settings)
-                sys.exit(watch(settings.workers, listeners))
+                sys.exit(watch(settings.workers, listeners, metrics))
             service = build_service(settings, partial(click.echo, err=True))
-            listen(listeners)
-        except (ModelError, BindError, TlsError, ForwardedError, SettingsError) as error:
+            service.trace = trace
+            listen([*listeners, *metrics])
+        except (
+            ModelError,
+            BindError,
+            TlsError,
+            ForwardedError,
+            KeyFileError,
+            SettingsError,
+            TracingError,
+        ) as error:
             raise click.ClickException(str(error)) from None
         try:
-            app = App(service, answers=settings.role != "worker")
-            trio.run(_run, app, settings, listeners, tls)
+            answers = settings.role != "worker"
+            app = App(service, door, shows_metrics=not metrics, answers=answers)
+            trio.run(_run, app, settings, listeners, metrics, tls)
         except BaseExceptionGroup as group:
             reraise_single(group)
 
@@ -63,24 +81,28 @@ async def _run(
     app: App,
     settings: Settings,
     listeners: list[socket.socket],
+    metrics: list[socket.socket],
     tls: ssl.SSLContext | None,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve_app, app, settings, listeners, tls=tls))
-        for line in banner(app.service, _url(listeners[0], "https" if tls else "http")):
+        serving = partial(serve_app, app, settings, listeners, metrics=metrics, tls=tls)
+        await nursery.start(serving)
+        url = _url(listeners[0], "https" if tls else "http")
+        for line in banner(app.service, url, asks_for_keys=bool(settings.keys)):
             click.echo(line, file=sys.stderr)
 
 
-def banner(service: Service, url: str) -> list[str]:
+def banner(service: Service, url: str, *, asks_for_keys: bool = False) -> list[str]:
     """What a newcomer needs first."""
     question = (
         '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
     )
     described = [_described(served) for served in service.models.values()]
+    key = "-H 'Authorization: Bearer KEY' " if asks_for_keys else ""
     return [
         *(f"penstock serves {each} on {url}" for each in described or service.offered),
         "try it:",
-        f"  curl -N {_curl(url)}/v1/chat/completions -d '{question}'",
+        f"  curl -N {_curl(url)}/v1/chat/completions {key}-d '{question}'",
     ]
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from penstock.engine.batch import Logits, make_batch
 from penstock.engine.interrupt import Interrupt
 from penstock.engine.logprobs import UNSCORED, Scores, score
+from penstock.engine.masks import Masks
 from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
-from penstock.engine.sampling import Draw, sample
+from penstock.engine.sampling import NOTHING, Allowed, Draw, sample
 from penstock.engine.sequence import BrokenRowError, EngineSequence, Result, Root, Sampled
 from penstock.engine.slots import Slots
 from penstock.requests import Prompt
@@ -47,6 +48,7 @@ class Engine:
         self._batch = make_batch(model, self.slots)
         self.prefill_chunk = prefill_chunk
         self._keys = count()
+        self._masks = Masks(model.spec.vocab_size)
 
     def __repr__(self) -> str:
         return f"<Engine {self.slots!r}>"
@@ -174,7 +176,8 @@ class Engine:
         return self._sample(logits, [sequence])[0]
 
     def _sample(self, logits: Logits, sequences: Sequence[EngineSequence]) -> list[Result]:
-        draws = [_draw(sequence) for sequence in sequences]
+        masks = self._masks.of(sequences)
+        draws = [_draw(sequence, mask) for sequence, mask in zip(sequences, masks, strict=True)]
         tokens = sample(logits, draws)
         # Any NaN makes the maximum one; a draw from such a row would look like a token.
         sound = np.isfinite(logits.max(axis=1)).tolist()
@@ -188,8 +191,15 @@ class Engine:
     def _accept(self, sequence: EngineSequence, token: int, scores: Scores) -> Result:
         if sequence.replaying:
             return None
+        if (matcher := sequence.matcher) is not None:
+            if token != NOTHING:
+                matcher.accept(token)
+            if token == NOTHING or matcher.error:
+                return matcher.error or BrokenRowError("no allowed token has a probability")
         sequence.tokens.append(token)
         if token in self.model.spec.eos_ids and not sequence.prompt.ignore_eos:
+            return Sampled(token, *scores, "stop")
+        if matcher is not None and matcher.finished:
             return Sampled(token, *scores, "stop")
         full = len(sequence.tokens) >= sequence.prompt.max_tokens
         return Sampled(token, *scores, "length" if full else None)
@@ -215,7 +225,7 @@ class Engine:
             root.logits = logits.copy()
 
 
-def _draw(sequence: EngineSequence) -> Draw:
+def _draw(sequence: EngineSequence, allowed: Allowed) -> Draw:
     prompt = sequence.prompt
     return Draw(
         prompt.sampling,
@@ -224,6 +234,7 @@ def _draw(sequence: EngineSequence) -> Draw:
         sequence.choice,
         prompt=sequence.token_ids,
         answer=sequence.tokens,
+        allowed=allowed,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,22 @@ from penstock.engine.candidates import Ids, holders, largest, ranked
 from penstock.engine.philox import uniform
 from penstock.requests import Sampling
 
+NOTHING = -1
+_FEW = 4096
+"""Up to here one running sum is faster than one over blocks."""
 _TOGETHER = 1 << 16
 """Logits in one array: more rows together save calls, but leave the cache."""
+
+Allowed: TypeAlias = npt.NDArray[np.bool_] | None
+"""`[vocab]`, or None where every token may be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
     """What one row needs: its parameters, its seed, the index of the token to be drawn.
 
-    `prompt` and `answer` are the ids so far, which the penalties look at.
+    `prompt` and `answer` are the ids so far, which the penalties look at. `allowed` is what a
+    grammar leaves.
     """
 
     sampling: Sampling
@@ -34,6 +42,7 @@ class Draw:
     choice: int = 0
     prompt: Sequence[int] | npt.NDArray[np.int64] = ()
     answer: Sequence[int] = ()
+    allowed: Allowed = None
 
     def adjust(self, row: Logits) -> Logits:
         """Logits `[vocab]` with bias and penalties: a copy, or `row` itself without any."""
@@ -41,29 +50,37 @@ class Draw:
             return row
         return adjust(row, self.sampling, self.prompt, self.answer)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it takes the largest of the logits as they are."""
+        return self.sampling.greedy and not self.sampling.adjusts and self.allowed is None
+
     def uniform(self) -> float:
         return uniform(self.seed, self.choice, self.index)
 
 
 def sample(logits: Logits, draws: Sequence[Draw]) -> list[int]:
-    """One token id for each row of `logits` `[rows, vocab]`, which is left as it was."""
+    """One token id for each row of `logits` `[rows, vocab]`, which is left as it was.
+
+    `NOTHING` where a grammar allows no token that the model could make.
+    """
     # A tiny temperature overflows to -inf, whose weight is 0: as good as greedy.
     with np.errstate(over="ignore"):
         return _sample(logits, draws)
 
 
 def _sample(logits: Logits, draws: Sequence[Draw]) -> list[int]:
-    if all(draw.sampling.greedy and not draw.sampling.adjusts for draw in draws):
+    if all(draw.plain for draw in draws):
         largest_of_each: list[int] = logits.argmax(axis=1).tolist()
         return largest_of_each
     tokens = [0] * len(draws)
     whole: dict[int, Logits] = {}
     for index, draw in enumerate(draws):
         row = draw.adjust(logits[index])
-        if draw.sampling.greedy:
-            tokens[index] = int(row.argmax())
-        elif _truncates(draw.sampling, len(row)):
-            tokens[index] = _draw_truncated(row, draw)
+        if draw.allowed is not None:
+            tokens[index] = _draw_allowed(row, draw, draw.allowed)
+        elif _truncates(draw.sampling, len(row)) or draw.sampling.greedy:
+            tokens[index] = _draw_alone(row, draw)
         else:
             whole[index] = row
     for part in _parts(list(whole), logits.shape[1]):
@@ -71,6 +88,30 @@ def _sample(logits: Logits, draws: Sequence[Draw]) -> list[int]:
         for index, token in zip(part, chosen, strict=True):
             tokens[index] = token
     return tokens
+
+
+def _draw_allowed(row: Logits, draw: Draw, allowed: npt.NDArray[np.bool_]) -> int:
+    """Draw from the allowed tokens as if the vocabulary were these alone."""
+    ids = np.flatnonzero(allowed)
+    left = row[ids]
+    if not len(ids) or left.max() == -np.inf:
+        return NOTHING
+    if len(ids) == 1:  # most of JSON's punctuation
+        return int(ids[0])
+    return int(ids[_draw_alone(left, draw)])
+
+
+def _draw_alone(row: Logits, draw: Draw) -> int:
+    if draw.sampling.greedy:
+        return int(row.argmax())
+    if _truncates(draw.sampling, len(row)):
+        return _draw_truncated(row, draw)
+    if len(row) > _FEW:
+        return _draw_whole([row], [draw])[0]
+    weights = np.exp(_shift(row, row.max(), draw.sampling.temperature, np.empty_like(row)))
+    sums = weights.cumsum(dtype=np.float64)
+    place = int(sums.searchsorted(draw.uniform() * sums[-1], side="right"))
+    return min(place, len(row) - 1)
 
 
 def _parts(indices: list[int], vocab: int) -> Iterator[list[int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from penstock.engine.grammar import Matcher
 from penstock.engine.spec import Logits
 from penstock.events import FinishReason, Token
 from penstock.requests import Prompt
@@ -56,6 +57,8 @@ class EngineSequence:
     choice: int = 0
     cached: int = 0
     tokens: list[int] = field(default_factory=list)
+    matcher: Matcher | None = None
+    """Follows `tokens` through the grammar, from the first draw on."""
 
     @property
     def prefilled(self) -> bool:
@@ -70,3 +73,11 @@ class EngineSequence:
     def replaying(self) -> bool:
         """Whether the newest token computed from the KV is one that was made before."""
         return self.cached < len(self.token_ids) + len(self.tokens)
+
+    def matching(self) -> Matcher | None:
+        """Where the sequence is in its grammar, if it has one."""
+        if self.matcher is None and self.prompt.constraint is not None:
+            self.matcher = self.prompt.constraint.start()
+            for token_id in self.tokens:  # those that another process has made
+                self.matcher.accept(token_id)
+        return self.matcher

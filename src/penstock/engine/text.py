@@ -7,7 +7,7 @@ the text that may still become a stop string.
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer as Vocabulary
 from tokenizers.decoders import DecodeStream
@@ -60,30 +60,32 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._longest = max((len(stop) for stop in stops), default=0)
-        self._held = ""
-        self.matched = False
+        self.held = ""
+        self.matched: str | None = None
 
     def push(self, text: str) -> str:
         """What of the text so far can no longer be part of a stop string."""
         if not self._stops:
             return text
-        buffer = self._held + text
-        cut = self._first_match(buffer)
-        if cut is not None:
-            self.matched, self._held = True, ""
-            return buffer[:cut]
+        buffer = self.held + text
+        found = self._first_match(buffer)
+        if found is not None:
+            end, start = found
+            self.matched, self.held = buffer[start:end], ""
+            return buffer[:start]
         keep = self._undecided(buffer)
-        self._held = buffer[len(buffer) - keep :]
+        self.held = buffer[len(buffer) - keep :]
         return buffer[: len(buffer) - keep]
 
     def flush(self) -> str:
         """The text held back, once nothing can follow it."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
-    def _first_match(self, buffer: str) -> int | None:
+    def _first_match(self, buffer: str) -> tuple[int, int] | None:
+        """Where it ends and where it starts."""
         found = [(start + len(s), start) for s in self._stops if (start := buffer.find(s)) >= 0]
-        return min(found)[1] if found else None
+        return min(found, default=None)
 
     def _undecided(self, buffer: str) -> int:
         """Length of the longest end of `buffer` that begins a stop string."""
@@ -97,22 +99,31 @@ class StopMatcher:
 class TextStream:
     """The text of one generation, as tokens arrive."""
 
-    def __init__(self, vocabulary: Vocabulary, stops: Sequence[str]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, stops: Sequence[str], shown: Mapping[int, str] | None = None
+    ) -> None:
+        """`shown` are special tokens, which have no text, and the text to give for them."""
         self._detokenizer = Detokenizer(vocabulary)
         self._matcher = StopMatcher(stops)
+        self._shown = shown or {}
 
     @property
-    def stopped(self) -> bool:
-        """True once a stop string has appeared."""
+    def stop(self) -> str | None:
+        """The stop string that has appeared, once one has."""
         return self._matcher.matched
 
+    @property
+    def holding(self) -> bool:
+        """Whether complete text is held back, as it may begin a stop string."""
+        return bool(self._matcher.held)
+
     def push(self, token_id: int) -> str:
-        piece = self._detokenizer.push(token_id)
+        piece = self._detokenizer.push(token_id) or self._shown.get(token_id, "")
         return self._matcher.push(piece) if piece else ""
 
     def flush(self) -> str:
         """The rest, at the end of a generation that met no stop string."""
-        if self.stopped:
+        if self.stop is not None:
             return ""
         rest = self._matcher.push(self._detokenizer.flush())
-        return rest if self.stopped else rest + self._matcher.flush()
+        return rest if self.stop is not None else rest + self._matcher.flush()

@@ -1,28 +1,21 @@
-"""Text to ids and back, and chat messages to text, as the files beside a model say.
-
-Chat templates come from the model's files only and run in jinja2's immutable sandbox.
-"""
+"""Text to ids and back, and chat messages to text, as the files beside a model say."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Vocabulary
 
+from penstock.engine.chat import ChatTemplate, TemplateError
+from penstock.engine.fim import Fim
 from penstock.engine.folder import ModelFolder
 from penstock.engine.spec import ModelError
-from penstock.requests import Message
+from penstock.requests import Message, TemplateOptions
 
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-
-class TemplateError(ValueError):
-    """The model's template cannot express these messages; the message is for the client."""
 
 
 class Tokenizer:
@@ -35,11 +28,14 @@ class Tokenizer:
         template: str | None,
         bos: str,
         tokens: Mapping[str, str] | None = None,
+        fim: Fim | None = None,
     ) -> None:
         self.vocabulary = vocabulary
+        self.fim = fim
+        """The marks for filling a gap, where the model was taught to."""
         self._bos = bos
-        self._tokens = tokens or {}
-        self._template = _compile(template) if template else None
+        self.template_text = template or ""
+        self._template = ChatTemplate(template, tokens or {}) if template else None
 
     def encode(self, text: str) -> list[int]:
         """Ids of a plain prompt, begun as in training, with or without the help of the file."""
@@ -47,31 +43,43 @@ class Tokenizer:
         bos = self.vocabulary.token_to_id(self._bos) if self._bos else None
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`."""
+    def encode_gap(self, prefix: str, suffix: str) -> list[int]:
+        """Ids of a text with a gap that the model is to fill. Raises `TemplateError`."""
+        if self.fim is None:
+            raise TemplateError("this model has no tokens for filling a gap")
+        return self.encode("") + self.fim.join(self._plain(prefix), self._plain(suffix))
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        options: TemplateOptions = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
+        """Ids of a conversation, ready for the assistant's turn. Raises `TemplateError`.
+
+        `tools` are told to the model where its template has a place for them.
+        """
         if self._template is None:
             raise TemplateError("this model has no chat template; use /v1/completions")
-        rendered = self._render(messages)
-        ids: list[int] = self.vocabulary.encode(rendered, add_special_tokens=False).ids
-        return ids
+        return self._plain(self._template.render(messages, options, tools))
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        assert self._template is not None
-        told = [{"role": message.role, "content": message.content} for message in messages]
+    def knows(self, token: str) -> bool:
+        """Whether `token` is one of the vocabulary."""
+        return self.vocabulary.token_to_id(token) is not None
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether the template ends a prompt with the mark that begins a model's thoughts."""
+        if self._template is None or "<think>" not in self.template_text:
+            return False
         try:
-            # Templates ask whether tools and documents are none, which the undefined is not.
-            return self._template.render(
-                messages=told,
-                add_generation_prompt=True,
-                tools=None,
-                documents=None,
-                **self._tokens,
-            )
-        except jinja2.TemplateError as error:
-            raise TemplateError(f"this model's chat template refused: {error.message}") from None
-        except Exception as error:  # a template can fail in any way that Python can
-            kind = type(error).__name__
-            raise TemplateError(f"this model's chat template failed with {kind}") from None
+            return self._template.render([Message("user", "Hi")]).rstrip().endswith("<think>")
+        except TemplateError:
+            return False
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self.vocabulary.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -79,11 +87,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     folder = ModelFolder.locate(path)
     config = folder.json("tokenizer_config.json")
     try:
+        vocabulary = _vocabulary(folder)
         return Tokenizer(
-            _vocabulary(folder),
+            vocabulary,
             template=_template_text(folder, config),
             bos=_special(config, "bos_token") if config.get("add_bos_token") else "",
             tokens={name: _special(config, name) for name in SPECIAL},
+            fim=Fim.find(vocabulary, config),
         )
     except jinja2.TemplateSyntaxError as error:
         raise ModelError(f"{path}: the chat template is broken: {error.message}") from None
@@ -121,21 +131,3 @@ def _default_of(templates: list[Any]) -> object:
 def _special(config: Mapping[str, Any], name: str) -> str:
     token = config.get(name)
     return str(token["content"] if isinstance(token, dict) else token or "")
-
-
-def _compile(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _raise_exception
-    environment.filters["tojson"] = _to_json
-    return environment.from_string(template)
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    """Unlike jinja2's own, which is made for HTML and escapes quotes."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

@@ -32,6 +32,9 @@ class Spelling:
         raw = self._raw(token_id)
         return _name(raw), raw
 
+    def is_special(self, token_id: int) -> bool:
+        return token_id in self._special
+
     def _raw(self, token_id: int) -> bytes:
         piece = self._vocabulary.id_to_token(token_id)
         if piece is None:  # a model's last layer may be padded beyond the vocabulary

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from penstock import origin
 from penstock.errors import (
     CANCELLED,
     JOB_NOT_FOUND,
@@ -18,6 +19,7 @@ from penstock.errors import (
     PenstockError,
     invalid,
 )
+from penstock.events import Delta, Finished
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
 from penstock.jobs.runner import Host, Run
@@ -96,7 +98,29 @@ class Jobs:
     def attended(self, request: GenerateRequest, model: str) -> Order:
         """For a generation whose reader may be lost for a while, and not for longer."""
         window_s = self.bounds.resume_window_s
-        return Order(request=request, model=model, keep_s=window_s, unread_s=window_s, listed=False)
+        return Order(
+            request=request,
+            model=model,
+            keep_s=window_s,
+            unread_s=window_s,
+            listed=False,
+            owner=request.caller.scope,
+        )
+
+    def can_keep(self, order: Order) -> bool:
+        """Whether there is room for what is generated otherwise: half of it is for jobs."""
+        held, bounds = self.store.held(), self.bounds
+        log_bytes = held.log_bytes + _log_bytes(order.request, order.request.max_tokens or 0)
+        return 2 * held.jobs < bounds.max_jobs and 2 * log_bytes < bounds.log_bytes
+
+    async def keep(self, job_id: str, order: Order, text: str, end: Finished) -> None:
+        """Keep what was generated otherwise, as a job that has ended. Raises `PenstockError`."""
+        reserved = 2 * RECORD_BYTES + 4 * (len(text) + order.request.characters)
+        log = await self.store.create(Job(job_id, order, reserved))
+        epoch = await log.claim()
+        if text:
+            await log.append(epoch, Delta(text, (), end.through), urgent=True)
+        await log.append(epoch, end, urgent=True)
 
     async def find(self, owner: str, job_id: str) -> Log:
         """The log of a job of `owner`. Raises `PenstockError`."""
@@ -132,8 +156,8 @@ class Jobs:
         if self._nursery is None:
             raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
         if self.shared is not None and not self._host.decodes:
-            return await self._offer(self.shared, _with_seed(order))
-        started: Submitted = await self._nursery.start(self._run, _with_seed(order))
+            return await self._offer(self.shared, _complete(order))
+        started: Submitted = await self._nursery.start(self._run, _complete(order))
         return started
 
     async def _offer(self, store: SharedStore, order: Order) -> Submitted:
@@ -154,8 +178,10 @@ class Jobs:
                 job = Job(self.make_id(), order, reserved)
                 made = await self.store.create(job)
                 begun, mine = True, made.job.job_id == job.job_id
+                origin.name_generation(job.job_id)
                 task_status.started(Submitted(made, replayed=not mine))
                 if mine:
+                    live.name = job.job_id
                     self._metrics.jobs.inc()
                     with self._host.accounted(live, source):
                         back = None if self.shared is None else self.shared.give_back
@@ -179,12 +205,13 @@ class Jobs:
                 del self._locks[owner, key]
 
 
-def _with_seed(order: Order) -> Order:
-    """Whoever goes on with it draws as the first would have."""
+def _complete(order: Order) -> Order:
+    """Whoever goes on with it draws as the first would have, and tells where it came from."""
     sampling = order.request.sampling
     if sampling.seed is None:
         sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
-    return replace(order, request=replace(order.request, sampling=sampling))
+    request = replace(order.request, sampling=sampling)
+    return replace(order, request=request, origin=origin.current())
 
 
 def _log_bytes(request: GenerateRequest, max_tokens: int) -> int:

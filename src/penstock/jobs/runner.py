@@ -11,7 +11,7 @@ import trio
 
 from penstock import pipeline
 from penstock.errors import DEADLINE, UNAVAILABLE, Kind, PenstockError
-from penstock.events import Event, Failed, Figures, Terminal
+from penstock.events import Event, Failed, Terminal
 from penstock.generation import Generation
 from penstock.jobs.store import LeaseLostError, Log
 from penstock.live import Live
@@ -63,27 +63,30 @@ class Run:
         An end that was computed waits for room in the log like any event; one that was forced does
         not. Raises `LeaseLostError` where another process writes it now.
         """
-        live, asked_s = self.live, trio.current_time()
+        live = self.live
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey)
             with trio.move_on_after(wall_s) as wall, live.scope:
                 terminal = live.end(await pipeline.attempt(self.source, self._append))
-                await self._append(_with_figures(terminal, self.source, asked_s))
+                live.terminal = told = _with_figures(terminal, self.source)
+                await self._append(told)
                 live.told = True
             if not live.told and not self.lost:
                 if wall.cancelled_caught:
                     live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
                 live.told = True
-                await self._end(_with_figures(live.end(live.stopped()), self.source, asked_s))
+                live.terminal = told = _with_figures(live.end(live.stopped()), self.source)
+                await self._end(told)
             nursery.cancel_scope.cancel()
         if self.lost:
-            live.terminal = Failed(PenstockError(MOVED, "another process goes on with this"))
+            live.terminal = _moved()
             raise LeaseLostError
 
     async def _end(self, told: Terminal) -> None:
         """A forced end: of the job, or of this process only."""
         if self.give_back and isinstance(told, Failed) and told.error.kind is UNAVAILABLE:
             await self.give_back(self.log, self.epoch)
+            self.live.terminal = _moved()
         else:
             await self._append(told)
 
@@ -104,17 +107,9 @@ class Run:
         self.live.stop(await self.log.refused())
 
 
-def _with_figures(terminal: Terminal, source: Generation, asked_s: float) -> Terminal:
-    return replace(terminal, figures=_figures(source, asked_s, trio.current_time()))
+def _moved() -> Failed:
+    return Failed(PenstockError(MOVED, "another process goes on with this"))
 
 
-def _figures(source: Generation, asked_s: float, now_s: float) -> Figures:
-    if source.first_s is None or source.seated_s is None:
-        return Figures(None, None, source.made, None)
-    decoding_s = now_s - source.first_s
-    return Figures(
-        queue_s=source.seated_s - asked_s,
-        ttft_s=source.first_s - asked_s,
-        tokens=source.made,
-        tokens_per_s=(source.made - 1) / decoding_s if decoding_s else None,
-    )
+def _with_figures(terminal: Terminal, source: Generation) -> Terminal:
+    return replace(terminal, figures=terminal.figures or source.figures(trio.current_time()))

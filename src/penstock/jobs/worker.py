@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from typing import Protocol
 
 import trio
 
+from penstock import origin
 from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError, internal
-from penstock.events import Event, Failed
+from penstock.events import Delta, Event, Failed
 from penstock.generation import Generation
+from penstock.jobs.job import Order
 from penstock.jobs.runner import Accounted, Run
 from penstock.jobs.store import LeaseLostError, Log, SharedStore
 from penstock.live import Live
@@ -70,7 +73,9 @@ class Worker:
 
     async def _work(self, job: Log, epoch: int, inside: trio.Event) -> None:
         try:
-            await self._go_on(job, epoch, inside)
+            asked = replace(job.job.order.origin, generation_id=job.job.job_id)
+            with origin.entered(asked):
+                await self._go_on(job, epoch, inside)
         except LeaseLostError:
             log.warning("another process goes on with a job", extra={"job": job.job.job_id})
         except Exception:
@@ -81,21 +86,27 @@ class Worker:
             self._more.set()
 
     async def _go_on(self, job: Log, epoch: int, inside: trio.Event) -> None:
-        order, live = job.job.order, Live()
+        order, job_id = job.job.order, job.job.job_id
+        request, live = replace(order.request, model=order.model), Live(job_id)
         try:
             if epoch > MOST_EPOCHS:
                 raise internal()
-            before = read_progress(await _told(job), order.request.n)
-            async with self._host.admit(order.request, live, before) as source:
+            before = read_progress(await _told(job), request.n)
+            async with self._host.admit(request, live, before) as source:
                 inside.set()
                 with self._host.accounted(live, source):
                     run = Run(job, epoch, live, source, self._store.give_back)
                     await run.write(wall_s=self._wall_s)
         except PenstockError as error:
-            if error.kind in (OVERLOADED, UNAVAILABLE):
+            if error.kind is UNAVAILABLE or self._is_full(error, order):
                 await self._store.give_back(job, epoch)
             else:
                 await job.append(epoch, Failed(error), urgent=True)
+
+    def _is_full(self, error: PenstockError, order: Order) -> bool:
+        """An account that is at its limits is told so: it would be taken again at once."""
+        free = self._host.room()[order.model]
+        return error.kind is OVERLOADED and free < order.request.n
 
 
 async def _told(job: Log) -> list[Event]:
@@ -104,4 +115,6 @@ async def _told(job: Log) -> list[Event]:
     last_id = (await job.state()).last_id
     while len(events) < last_id:
         events += await job.read(len(events), BATCH)
+    if any(isinstance(event, Delta) and not event.tokens for event in events):
+        raise internal()  # an answer that was being kept: how it went on is not known
     return events

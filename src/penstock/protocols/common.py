@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 
 from penstock.errors import PenstockError, invalid, unsupported
-from penstock.requests import Biases, Message, Sampling
+from penstock.protocols.earlier_calls import parse_calls
+from penstock.requests import Biases, Message, Sampling, TemplateOptions
 
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 1024
 MAX_BIASES = 1024
+TEMPLATE_OPTIONS = "chat_template_kwargs"
 BIAS = 100
 """Logits are shifted by at most this, in either direction."""
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"developer": "system"}
@@ -41,6 +43,7 @@ class Bounds:
 BOUNDS: Mapping[str, Bounds] = {
     "max_tokens": Bounds(1, 1 << 20),
     "max_completion_tokens": Bounds(1, 1 << 20),
+    "max_output_tokens": Bounds(1, 1 << 20),
     "temperature": Bounds(0, 2),
     "top_p": Bounds(0, 1, exclusive=True),
     "top_k": Bounds(-1, 1 << 20),
@@ -71,6 +74,9 @@ class TextPart(msgspec.Struct):
 class ChatMessage(msgspec.Struct):
     role: str
     content: str | list[TextPart] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 class SamplingBody(msgspec.Struct):
@@ -145,20 +151,25 @@ def parse_prompt(prompt: str | list[Any] | None) -> str:
     return prompt
 
 
-def parse_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """At most four stop strings, none empty."""
+def parse_stop(stop: str | Sequence[str] | None, name: str = "stop") -> tuple[str, ...]:
+    """At most four stop strings, none empty, from the field called `name`."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if len(stops) > MAX_STOPS:
-        raise invalid("stop", f"stop takes at most {MAX_STOPS} strings")
+        raise invalid(name, f"{name} takes at most {MAX_STOPS} strings")
     if any(not 0 < len(text) <= MAX_STOP_CHARACTERS for text in stops):
-        raise invalid("stop", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
+        raise invalid(name, f"{name}: a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
     return stops
 
 
-def check_bounds(body: msgspec.Struct) -> None:
+def parse_template_options(options: Mapping[str, object] | None) -> TemplateOptions:
+    """Names and plain values; which names a model's template knows is not known here."""
+    return tuple((name, _plain_value(value)) for name, value in (options or {}).items())
+
+
+def check_bounds(body: msgspec.Struct, table: Mapping[str, Bounds] = BOUNDS) -> None:
     """Refuse the first number that is out of its bounds."""
     for name in body.__struct_fields__:
-        value, bounds = getattr(body, name), BOUNDS.get(name)
+        value, bounds = getattr(body, name), table.get(name)
         if bounds is not None and value is not None and value not in bounds:
             raise invalid(name, f"{name} must be {bounds}")
 
@@ -183,6 +194,14 @@ def render_error(error: PenstockError) -> dict[str, Any]:
     return told
 
 
+def _plain_value(value: object) -> str | int | float | bool:
+    if isinstance(value, str | int | float):
+        return value
+    raise invalid(
+        TEMPLATE_OPTIONS, f"{TEMPLATE_OPTIONS}: each value must be a string, a number or a boolean"
+    )
+
+
 def _token_id(name: str) -> int:
     if not _TOKEN_ID.fullmatch(name):
         raise invalid("logit_bias", "logit_bias: each key must be a token id, written in decimal")
@@ -200,11 +219,15 @@ def _message(index: int, message: ChatMessage) -> Message:
     role = ROLES.get(message.role)
     if role is None:
         raise invalid(f"{where}.role", "role must be system, developer, user, assistant or tool")
-    if isinstance(message.content, list):
-        return Message(role, "".join(_text(where, part) for part in message.content))
-    if message.content is None and role != "assistant":
+    content = message.content
+    if isinstance(content, list):
+        content = "".join(_text(where, part) for part in content)
+    if content is None and role != "assistant":
         raise invalid(f"{where}.content", "content is required")
-    return Message(role, message.content or "")
+    calls = parse_calls(where, message.tool_calls) if role == "assistant" else ()
+    if role == "tool":
+        return Message(role, content or "", (), message.tool_call_id, message.name)
+    return Message(role, content or "", calls)
 
 
 def _text(where: str, part: TextPart) -> str:

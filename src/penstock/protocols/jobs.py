@@ -22,7 +22,6 @@ from penstock.protocols.body import decode
 from penstock.protocols.common import (
     Bounds,
     ChatMessage,
-    SamplingBody,
     check_bounds,
     parse_messages,
     parse_prompt,
@@ -30,6 +29,7 @@ from penstock.protocols.common import (
     refuse,
     render_error,
 )
+from penstock.protocols.constraints import GuidedBody, parse_grammar
 from penstock.protocols.openai_answer import render_usage
 from penstock.requests import GenerateRequest
 
@@ -40,7 +40,7 @@ LIMIT = Bounds(1, 1000)
 DEFAULT_LIMIT = 100
 
 
-class JobBody(SamplingBody):
+class JobBody(GuidedBody):
     """POST /v1/jobs."""
 
     prompt: str | list[Any] | None = None
@@ -52,7 +52,6 @@ class JobBody(SamplingBody):
     suffix: str | None = None
     echo: bool | None = None
     best_of: int | None = None
-    response_format: dict[str, Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
 
 
@@ -82,12 +81,14 @@ def parse_job(body: bytes) -> JobAsked:
         echo=bool(job.echo),
         n=(job.n or 1) > 1,
         best_of=(job.best_of or 1) > 1,
-        response_format=(job.response_format or {"type": "text"}).get("type") != "text",
         tool_choice=job.tool_choice not in (None, "auto", "none"),
     )
     if job.messages is not None and job.prompt is not None:
         raise invalid("messages", "give either prompt or messages, not both")
-    common = parse_sampling(job) | {"max_tokens": job.max_completion_tokens or job.max_tokens}
+    common = parse_sampling(job) | {
+        "max_tokens": job.max_completion_tokens or job.max_tokens,
+        "grammar": parse_grammar(job),
+    }
     if job.messages is not None:
         request = GenerateRequest(messages=parse_messages(job.messages), **common)
     else:
@@ -207,4 +208,4 @@ def _figures(figures: Figures | None) -> dict[str, Any] | None:
 
 def _digest(body: bytes) -> bytes:
     """Neither the order of keys nor white space counts."""
-    return sha256(msgspec.json.encode(msgspec.json.decode(body), order="deterministic")).digest()
+    return sha256(msgspec.json.encode(decode(body, object), order="deterministic")).digest()

@@ -11,26 +11,28 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError, invalid
+from penstock.errors import PenstockError, invalid, unsupported
 from penstock.protocols.body import decode
 from penstock.protocols.common import (
     ChatMessage,
-    SamplingBody,
     parse_messages,
     parse_prompt,
     parse_sampling,
+    parse_template_options,
     refuse,
     render_error,
 )
+from penstock.protocols.constraints import GuidedBody, parse_grammar
 from penstock.protocols.sse import dump
-from penstock.requests import GenerateRequest
+from penstock.protocols.tools import Tool, ToolChoice, parse_tools
+from penstock.requests import GenerateRequest, Tools
 
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Body(SamplingBody):
+class Body(GuidedBody):
     """What both kinds of completion have in common."""
 
     stream: bool | None = None
@@ -44,8 +46,11 @@ class ChatBody(Body):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: dict[str, Any] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class CompletionBody(Body):
@@ -65,19 +70,20 @@ class Asked:
     request: GenerateRequest
     stream: bool
     include_usage: bool
+    echo: str = ""
+    """What each answer begins with."""
 
 
 def parse_chat(body: bytes) -> Asked:
     """A chat completion request. Raises `PenstockError` for anything else."""
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
-    refuse(
-        response_format=(chat.response_format or {"type": "text"}).get("type") != "text",
-        tool_choice=chat.tool_choice not in (None, "auto", "none"),
-    )
-    common = parse_sampling(chat) | {
+    refuse(chat_template=chat.chat_template is not None)
+    common = _common(chat) | {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
+        "template_options": parse_template_options(chat.chat_template_kwargs),
+        "tools": _tools(chat),
     }
     return _asked(chat, GenerateRequest(messages=messages, **common))
 
@@ -85,23 +91,43 @@ def parse_chat(body: bytes) -> Asked:
 def parse_completion(body: bytes) -> Asked:
     """A text completion request. Raises `PenstockError` for anything else."""
     completion = decode(body, CompletionBody)
-    prompt = parse_prompt(completion.prompt)
-    refuse(
-        suffix=bool(completion.suffix),
-        echo=bool(completion.echo),
-        best_of=(completion.best_of or 1) > (completion.n or 1),
-    )
-    common = parse_sampling(completion) | {
+    prompt = _before_gap(completion) if completion.suffix else parse_prompt(completion.prompt)
+    refuse(best_of=(completion.best_of or 1) > (completion.n or 1))
+    if completion.echo and completion.logprobs is not None:
+        message = "echo: log probabilities of a prompt are not computed; leave out echo or logprobs"
+        raise unsupported("echo", message)
+    common = _common(completion) | {
         "max_tokens": completion.max_tokens,
         "logprobs": completion.logprobs,
     }
-    request = GenerateRequest(prompt=prompt, **common)
-    return _asked(completion, request)
+    request = GenerateRequest(prompt=prompt, suffix=completion.suffix or None, **common)
+    return _asked(completion, request, echo=prompt if completion.echo else "")
+
+
+def _before_gap(completion: CompletionBody) -> str:
+    """What comes before a gap: there may be nothing."""
+    return "" if completion.prompt == "" else parse_prompt(completion.prompt)
+
+
+def _common(body: Body) -> dict[str, Any]:
+    return parse_sampling(body) | {"grammar": parse_grammar(body)}
 
 
 def dump_error(error: PenstockError) -> str:
     """The error as OpenAI's clients expect it, in a body or in an event."""
     return dump({"error": render_error(error)})
+
+
+def tell_error(error: PenstockError) -> tuple[int, str]:
+    """Status and body."""
+    return error.kind.status, dump_error(error)
+
+
+def _tools(chat: ChatBody) -> Tools | None:
+    tools = parse_tools(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
+    if tools and tools.forced and parse_grammar(chat) is not None:
+        raise invalid("tool_choice", "tool_choice and a format both say what the answer must be")
+    return tools
 
 
 def _alternatives(chat: ChatBody) -> int | None:
@@ -113,6 +139,6 @@ def _alternatives(chat: ChatBody) -> int | None:
     return None
 
 
-def _asked(body: Body, request: GenerateRequest) -> Asked:
+def _asked(body: Body, request: GenerateRequest, echo: str = "") -> Asked:
     usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Asked(request, stream=bool(body.stream), include_usage=usage)
+    return Asked(request, stream=bool(body.stream), include_usage=usage, echo=echo)

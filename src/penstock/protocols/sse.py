@@ -32,6 +32,11 @@ def data(payload: str) -> bytes:
     return f"data: {payload}\n\n".encode("ascii")
 
 
+def named(name: str, payload: str) -> bytes:
+    """An event with a name and no id."""
+    return f"event: {name}\ndata: {payload}\n\n".encode("ascii")
+
+
 def event(name: str, payload: str, *, event_id: str, retry_ms: int | None = None) -> bytes:
     """A named event with an id; `retry_ms` belongs inside the first event of a connection."""
     retry = "" if retry_ms is None else f"retry: {retry_ms}\n"

@@ -18,7 +18,6 @@ from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols.body import explain
 from penstock.protocols.common import (
     ChatMessage,
-    SamplingBody,
     check_bounds,
     parse_messages,
     parse_prompt,
@@ -26,6 +25,7 @@ from penstock.protocols.common import (
     refuse,
     render_error,
 )
+from penstock.protocols.constraints import GuidedBody, parse_grammar
 from penstock.protocols.openai_answer import render_usage
 from penstock.requests import GenerateRequest
 
@@ -38,6 +38,7 @@ BINARY = 1003
 INTERNAL_ERROR = 1011
 READER_STALLED = 1013
 MALFORMED = 4400
+UNAUTHORIZED = 4401
 SILENT = 4408
 BUSY = 4409
 
@@ -49,7 +50,7 @@ class ProtocolError(ValueError):
     """A message that cannot be understood; the socket is closed with `MALFORMED`."""
 
 
-class Start(SamplingBody, tag="start", tag_field="type"):
+class Start(GuidedBody, tag="start", tag_field="type"):
     """Ask for a generation. Only types are checked before `request`, which can be refused."""
 
     prompt: str | list[Any] | None = None
@@ -66,7 +67,10 @@ class Start(SamplingBody, tag="start", tag_field="type"):
         refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs), n=(self.n or 1) > 1)
         if self.messages is not None and self.prompt is not None:
             raise invalid("messages", "give either prompt or messages, not both")
-        common = parse_sampling(self) | {"max_tokens": self.max_tokens}
+        common = parse_sampling(self) | {
+            "max_tokens": self.max_tokens,
+            "grammar": parse_grammar(self),
+        }
         if self.messages is not None:
             return GenerateRequest(messages=parse_messages(self.messages), **common)
         return GenerateRequest(prompt=parse_prompt(self.prompt), **common)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from contextlib import suppress
 
 import trio
+
+from penstock.web.http2_output import GONE
 
 
 class ByteStream:
@@ -15,6 +18,9 @@ class ByteStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = stream
         self._socket = stream.socket
+        self._write_lock = trio.Lock()
+        self._ahead = 0
+        """How many bytes of what is to be written next are out."""
 
     async def start_tls(self, context: ssl.SSLContext) -> str:
         """Shake hands, and give what is to be spoken. Raises `BrokenResourceError`."""
@@ -37,6 +43,23 @@ class ByteStream:
             return os.write(self._socket.fileno(), data)
         except BlockingIOError:
             return 0
+
+    def write_ahead(self, data: bytes) -> bool:
+        """Whether all of it is out. If not, the same bytes must be what is written next."""
+        with suppress(*GONE):
+            if not self._write_lock.locked():
+                self._ahead = self.write_nowait(memoryview(data))
+        if self._ahead < len(data):
+            return False
+        self._ahead = 0
+        return True
+
+    async def _take_turn(self) -> None:
+        try:
+            # Saves a scheduler pass a write.
+            self._write_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
 
     def cut(self) -> None:
         self._socket.close()

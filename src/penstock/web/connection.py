@@ -26,7 +26,8 @@ from penstock.web.sockets import tune
 log = logging.getLogger(__name__)
 
 LINGER_S = 1.0
-"""How long a peer may take to read our last words and close."""
+"""For a peer to read our last words and close."""
+GRACE_S = 1.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 RECEIVE_BYTES = 1 << 14
 """At most this much of one peer is parsed before others have their turn."""
@@ -38,7 +39,6 @@ class Connection(ByteStream):
     def __init__(self, edge: Edge, stream: trio.SocketStream) -> None:
         super().__init__(stream)
         self._edge = edge
-        self._write_lock = trio.Lock()
         self._closing = False
         self._reading = trio.CancelScope()
         self._idle_until = trio.current_time() + edge.settings.head_deadline_s
@@ -93,6 +93,7 @@ class Connection(ByteStream):
             parse_socket_addr(self._socket.family, self._socket.getsockname()),
             self.protocol_send,
             receive=self._receive,
+            write_nowait=self.write_ahead,
         )
 
     def _speak_http2(self) -> Http2:
@@ -194,24 +195,23 @@ class Connection(ByteStream):
             self.fail()
             await trio.lowlevel.checkpoint()
 
-    async def _take_turn(self) -> None:
-        try:
-            # Saves a scheduler pass a write.
-            self._write_lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._write_lock.acquire()
-
     async def _write_all(self, data: memoryview) -> None:
         # Trying first saves a scheduler pass a write, and most writes fit the socket's buffer.
-        sent = self.write_nowait(data)
+        sent, self._ahead = self._ahead, 0
+        sent += self.write_nowait(data[sent:])
+        if sent == len(data):
+            return
+        # A stream that stalls hits its own deadline first; an error's reader has no other.
+        patience = trio.move_on_after(self._edge.settings.stall_deadline_s + GRACE_S)
         try:
-            while sent < len(data):
-                sent += await self.write_some(data[sent:])
+            with patience:
+                while sent < len(data):
+                    sent += await self.write_some(data[sent:])
         finally:
             # h11 counts as sent what was not; a WebSocket's lost message is told by its close code.
             # What of a TLS record is out cannot be known.
-            unharmed = not sent and self._protocol.is_pinged and not self._edge.tls
-            if sent < len(data) and not unharmed:
+            spoilt = sent or not self._protocol.is_pinged or self._edge.tls
+            if sent < len(data) and (spoilt or patience.cancelled_caught):
                 self.cut()
 
     def fail(self) -> None:

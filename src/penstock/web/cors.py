@@ -1,4 +1,8 @@
-"""Cross-origin requests from browsers: off unless origins are named."""
+"""Cross-origin requests from browsers: off unless origins are named.
+
+For HTTP the browser keeps the answer from the page. A WebSocket it lets any page open, and says
+whose it is: that one is refused here.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,14 @@ from typing import Any, TypeAlias
 
 from penstock.web.exchange import Receive, Send
 
-ALLOWED_HEADERS = b"authorization, content-type, last-event-id, idempotency-key"
+ALLOWED_HEADERS = (
+    b"authorization, x-api-key, content-type, last-event-id, idempotency-key, traceparent, "
+    b"tracestate, x-penstock-timings, x-request-id"
+)
 EXPOSED_HEADERS = b"x-request-id, retry-after"
 METHODS = b"GET, POST, OPTIONS"
 MAX_AGE_S = b"600"
+DEFAULT_PORTS = {b"http": b":80", b"https": b":443", b"ws": b":80", b"wss": b":443"}
 
 Asgi: TypeAlias = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -24,9 +32,11 @@ class Cors:
         self._origins = frozenset(origin.encode("ascii", "replace") for origin in origins)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        origin = _header(scope, b"origin") if scope["type"] == "http" else None
+        origin = _header(scope, b"origin") if scope["type"] != "lifespan" else None
         if origin is None or not self._allows(origin):
             await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app({**scope, "headers": _without_origin(scope)}, receive, send)
         elif scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
             await self._answer(origin, send)
         else:
@@ -59,6 +69,21 @@ class Cors:
             headers = [*message.get("headers", ()), *self._headers(origin)]
             message = {**message, "headers": headers}
         await send(message)
+
+
+def is_foreign(scope: dict[str, Any]) -> bool:
+    """Whether a page of another host asks. What is no browser names no origin, or our host."""
+    origin = _header(scope, b"origin")
+    if origin is None:
+        return False
+    scheme, _, page = origin.lower().partition(b"://")
+    port = DEFAULT_PORTS.get(scheme, b"")
+    host = (_header(scope, b"host") or b"").lower().removesuffix(port)
+    return not host or page.removesuffix(port) != host
+
+
+def _without_origin(scope: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [(key, value) for key, value in scope["headers"] if key.lower() != b"origin"]
 
 
 def _header(scope: dict[str, Any], name: bytes) -> bytes | None:

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import trio
 
+from penstock import origin
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
 from penstock.live import Live
-from penstock.protocols.openai import dump_error
+from penstock.protocols import openai
+from penstock.requests import Caller
 from penstock.service import Service
+from penstock.web.door import caller_of
 
 log = logging.getLogger(__name__)
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+TellError: TypeAlias = Callable[[PenstockError], tuple[int, str]]
+"""A dialect's status and JSON body for an error."""
+
+WriteNowait: TypeAlias = Callable[[bytes], bool]
+WRITE_NOWAIT = "penstock.write_nowait"
+"""Our own extension of ASGI: writes a part of the body without waiting; False where that is not
+possible or not all of it went, and then the same bytes are to be sent as a message."""
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -40,20 +49,32 @@ class Exchange:
         scope: dict[str, Any],
         receive: Receive,
         send: Send,
+        tell_error: TellError = openai.tell_error,
         *,
         body_deadline_s: float = math.inf,
     ) -> None:
         self.scope = scope
-        self.number = secrets.token_hex(12)
-        self.live = Live()
+        self.number = origin.current().request_id
+        self.live = Live(self.number)
         """The generation that answers it, if one does."""
         self.responding = False
         self._receive = receive
         self._send = send
+        self._write_nowait: WriteNowait | None = scope.get("extensions", {}).get(WRITE_NOWAIT)
         self._body_deadline_s = body_deadline_s
+        self._tell_error = tell_error
+
+    @property
+    def caller(self) -> Caller:
+        return caller_of(self.scope)
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key.lower() == name), None)
+
+    @property
+    def wants_timings(self) -> bool:
+        """Whether the client asks to be told how long its answer took."""
+        return self.header(b"x-penstock-timings") == b"1"
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body, in time. Raises `PenstockError`; `GoneError` if it is cut off."""
@@ -91,6 +112,10 @@ class Exchange:
     async def write(self, data: bytes, *, last: bool = False) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
+    def write_nowait(self, data: bytes) -> bool:
+        """Whether all of `data` is out. If not, `write` it next."""
+        return self._write_nowait is not None and self.responding and self._write_nowait(data)
+
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         length = (b"content-length", str(len(body)).encode("ascii"))
         await self.start(status, [*headers, length])
@@ -98,12 +123,18 @@ class Exchange:
 
     async def respond_error(self, error: PenstockError, *, headers: Headers = ()) -> None:
         """The error as a status and a JSON body."""
-        told = [*JSON, *headers]
-        if error.retry_after_s is not None:
-            told.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
-        if error.kind.status == 429 and not error.kind.retryable:
-            told.append((b"x-should-retry", b"false"))  # openai-python repeats every other 429
-        await self.respond(error.kind.status, told, dump_error(error).encode("ascii"))
+        status, body = self._tell_error(error)
+        await self.respond(status, [*JSON, *headers, *error_headers(error)], body.encode("ascii"))
+
+
+def error_headers(error: PenstockError) -> Iterator[tuple[bytes, bytes]]:
+    """What goes beside the body of an error, in every dialect."""
+    if error.retry_after_s is not None:
+        yield b"retry-after", str(error.retry_after_s).encode("ascii")
+    if error.kind.status == 429 and not error.kind.retryable:
+        yield b"x-should-retry", b"false"  # openai-python repeats every other 429
+    if error.kind.status == 401:
+        yield b"www-authenticate", b"Bearer"
 
 
 Handler: TypeAlias = Callable[[Service, Exchange], Awaitable[None]]
@@ -118,13 +149,14 @@ async def handle(service: Service, exchange: Exchange, method: str, handler: Han
     try:
         if exchange.scope["method"] != method:
             error = PenstockError(METHOD_NOT_ALLOWED, f"this path takes {method} only")
+            service.refused(error)
             await exchange.respond_error(error, headers=[(b"allow", method.encode("ascii"))])
             return
         await handler(service, exchange)
     except GoneError:
-        return
+        log.info("a client left before it had sent its request")
     except PenstockError as error:
-        service.metrics.refused.labels(error.kind.code).inc()
+        service.refused(error)
         await exchange.respond_error(error)
     except Exception:
         log.exception("a request failed")

@@ -15,8 +15,12 @@ from hypercorn.events import Closed, Event
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import EventWrapper
+from hypercorn.typing import AppWrapper
+from hypercorn.utils import suppress_body
 
+from penstock.web.exchange import WRITE_NOWAIT
 from penstock.web.frames import Frames
 
 READ_AHEAD_BYTES = 1 << 16
@@ -51,9 +55,13 @@ class Http1(H11Protocol):
         self,
         *upstream: Any,  # noqa: ANN401  # nine positionals, handed on as they are
         receive: Callable[[], Awaitable[bytes]],
+        write_nowait: Callable[[bytes], bool],
     ) -> None:
         super().__init__(*upstream)
         self._receive = receive
+        self._write_nowait = write_nowait
+        self._serve, self.app = self.app, cast("AppWrapper", self._extended)
+        self._chunked = False
         self.can_read = NextRequest(self._read_ahead)
         self._broken = False
 
@@ -81,10 +89,37 @@ class Http1(H11Protocol):
 
         By then they are out, as far as h11 knows, and it raises.
         """
-        if isinstance(event, Response) and self.connection.our_state is h11.SEND_BODY:
-            self._broken = True
+        if isinstance(event, Response):
+            self._broken |= self.connection.our_state is h11.SEND_BODY
+            self._chunked = self._chunks(event)
         if not self._broken or isinstance(event, StreamClosed):
             await super().stream_send(event)
+
+    def _chunks(self, head: Response) -> bool:
+        return (
+            isinstance(self.stream, HTTPStream)
+            and self.stream.scope["http_version"] == "1.1"
+            and not suppress_body(self.stream.scope["method"], head.status_code)
+            and all(name.lower() != b"content-length" for name, _ in head.headers)
+        )
+
+    async def _extended(
+        self,
+        scope: Any,  # noqa: ANN401  # upstream's, which know nothing of ours
+        *rest: Any,  # noqa: ANN401
+    ) -> None:
+        if scope["type"] == "http":
+            scope["extensions"][WRITE_NOWAIT] = self._write_chunk
+        await self._serve(scope, *rest)
+
+    def _write_chunk(self, data: bytes) -> bool:
+        """Upstream spends 15 us on each part of a body: eight calls, three objects, two states.
+
+        For h11 one chunk more or less changes nothing, and its frame is the same as this.
+        """
+        if not self._chunked or self.connection.our_state is not h11.SEND_BODY or not data:
+            return False
+        return self._write_nowait(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def _read_ahead(self) -> None:
         """Upstream stops reading behind a request that asks for an upgrade or that another follows.
@@ -98,11 +133,23 @@ class Http1(H11Protocol):
             self.connection.receive_data(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface."""
+        """`Upgrade: h2c` is ignored, as RFC 9113 wants; HTTP/2 needs its whole preface.
+
+        Upstream serves a request with two lengths, of which a proxy before it may believe the other
+        one: what follows would be a request that the proxy has not seen.
+        """
         if event.http_version not in (b"1.0", b"1.1"):
-            await self._send_error_response(505)
-            await self.send(Closed())
-            raise RefusedError
+            await self._refuse(505)
+        names = {name for name, _ in event.headers}
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or event.http_version == b"1.0"
+        ):
+            await self._refuse(400)
+
+    async def _refuse(self, status: int) -> None:
+        await self._send_error_response(status)
+        await self.send(Closed())
+        raise RefusedError
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Upstream's own WebSocket has defects of its own: see `Frames`."""

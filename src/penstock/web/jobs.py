@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -9,14 +10,15 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from penstock.errors import INVALID_VALUE, PenstockError
-from penstock.events import Event, Failed, Finished
-from penstock.jobs.job import ANYONE, Order
+from penstock.events import Delta, Ended, Event, Failed, Finished
+from penstock.jobs.job import Order
 from penstock.jobs.replay import Reading
 from penstock.jobs.store import Log
 from penstock.pipeline import Encoder
 from penstock.protocols import jobs as protocol
 from penstock.protocols import sse
 from penstock.service import Service
+from penstock.web.door import caller_of
 from penstock.web.exchange import Exchange, while_connected
 
 
@@ -32,6 +34,9 @@ class LogSink:
     async def permit(self, event: Event | None) -> bool:
         """HTTP has no say but its windows."""
         return True
+
+    def write_nowait(self, data: bytes, event: Delta | Ended) -> bool:
+        return self._exchange.write_nowait(data)
 
     async def write(self, data: bytes, event: Event | None) -> None:
         if not self._exchange.responding:
@@ -50,7 +55,7 @@ async def stream(service: Service, exchange: Exchange) -> None:
         raise PenstockError(INVALID_VALUE, "job_id is required in the query", param="job_id")
     told = fields.get("last_event_id", [None])[-1]
     after = protocol.parse_position(exchange.header(b"last-event-id"), told)
-    log = await service.jobs.find(ANYONE, job_id)
+    log = await service.jobs.find(exchange.caller.scope, job_id)
     encoder = protocol.JobStreamEncoder(job_id, after)
     await while_connected(exchange, partial(read_log, service, exchange, log, after, encoder))
 
@@ -78,9 +83,11 @@ def add_jobs(app: QuartTrio, service: Service) -> None:
     async def submit() -> Response:
         key = protocol.parse_key(_header("Idempotency-Key"))
         asked = protocol.parse_job(await _body())
+        caller = caller_of(request.scope)
         order = Order(
-            request=asked.request,
-            model=service.resolve(asked.request.model).name,
+            request=replace(asked.request, caller=caller),
+            model=service.resolve(asked.request.model, caller).name,
+            owner=caller.scope,
             keep_s=jobs.bounds.keep_s,
             window=asked.window,
             key=key,
@@ -96,29 +103,29 @@ def add_jobs(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/jobs")
     async def listed() -> Response:
         limit = protocol.parse_limit(request.args.get("limit"))
-        states = [await log.state() for log in await jobs.listed(ANYONE, limit)]
+        states = [await log.state() for log in await jobs.listed(_owner(), limit)]
         data = [protocol.render_summary(state) for state in states]
         return _json({"object": "list", "data": data})
 
     @app.get("/v1/jobs/<job_id>")
     async def one(job_id: str) -> Response:
-        return await _told(await jobs.find(ANYONE, job_id))
+        return await _told(await jobs.find(_owner(), job_id))
 
     @app.post("/v1/jobs/<job_id>/cancel")
     async def cancel(job_id: str) -> Response:
-        log = await jobs.find(ANYONE, job_id)
+        log = await jobs.find(_owner(), job_id)
         await jobs.cancel(log)
         return await _told(log)
 
     @app.post("/v1/jobs/<job_id>/ack")
     async def acknowledge(job_id: str) -> Response:
         event_id = protocol.parse_ack(await _body())
-        state = await jobs.acknowledge(await jobs.find(ANYONE, job_id), event_id)
+        state = await jobs.acknowledge(await jobs.find(_owner(), job_id), event_id)
         return _json({"job_id": job_id, "acknowledged": state.acknowledged})
 
     @app.delete("/v1/jobs/<job_id>")
     async def delete(job_id: str) -> Response:
-        await jobs.delete(await jobs.find(ANYONE, job_id))
+        await jobs.delete(await jobs.find(_owner(), job_id))
         return _json({"job_id": job_id, "deleted": True})
 
 
@@ -134,6 +141,10 @@ async def _body() -> bytes:
     body = await request.get_data(as_text=False)
     assert isinstance(body, bytes)
     return body
+
+
+def _owner() -> str:
+    return caller_of(request.scope).scope
 
 
 def _header(name: str) -> bytes | None:

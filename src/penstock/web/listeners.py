@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from ipaddress import ip_address
 
 from penstock.settings import Settings
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 BACKLOG = 2048
 """Hypercorn's 100 costs SYN retries: 400 clients at once took 3.2 s, with 2048 0.35 s."""
@@ -25,6 +28,29 @@ def bind_all(settings: Settings) -> list[socket.socket]:
     if settings.uds:
         return [bind_unix(settings.uds)]
     return bind(settings.host, settings.port)
+
+
+def bind_metrics(settings: Settings) -> list[socket.socket]:
+    """For `/metrics` alone, if it is to have a port of its own. Raises `BindError`."""
+    return bind(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
+
+
+def check_reach(settings: Settings, listeners: list[socket.socket]) -> str | None:
+    """A warning where anybody may come in from elsewhere.
+
+    Raises `BindError` where nobody has said that this is meant.
+    """
+    addresses = [each.getsockname()[0] for each in listeners if each.family in _INTERNET]
+    public = [each for each in addresses if not ip_address(each).is_loopback]
+    if settings.keys or not public:
+        return None
+    reached = f"others can reach {public[0]}, and no key is asked for"
+    if not settings.allow_anonymous:
+        raise BindError(
+            f"{reached}; make keys with `penstock keys add` and name their file with --keys, "
+            "or say --allow-anonymous"
+        )
+    return f"warning: {reached}: whoever finds this server may use it"
 
 
 def listen(listeners: list[socket.socket]) -> None:

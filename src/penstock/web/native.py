@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from penstock.errors import PenstockError
-from penstock.jobs.job import ANYONE
 from penstock.protocols.native import ChatStreamEncoder, parse_place, parse_query
 from penstock.requests import GenerateRequest
 from penstock.service import Service
@@ -17,12 +17,12 @@ async def chat_stream(service: Service, exchange: Exchange) -> None:
     if told := exchange.header(b"last-event-id"):
         await _resume(service, exchange, told)
         return
-    request = parse_query(exchange.scope["query_string"])
+    request = replace(parse_query(exchange.scope["query_string"]), caller=exchange.caller)
     await while_connected(exchange, partial(_ask, service, exchange, request))
 
 
 async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -> None:
-    order = service.jobs.attended(request, service.resolve(request.model).name)
+    order = service.jobs.attended(request, service.resolve(request.model, request.caller).name)
     log = (await service.jobs.submit(order)).log
     encoder = ChatStreamEncoder(log.job.job_id)
     await read_log(service, exchange, log, 0, encoder)
@@ -35,7 +35,7 @@ async def _resume(service: Service, exchange: Exchange, told: bytes) -> None:
     """
     try:
         job_id, after = parse_place(told) or ("", 0)
-        log = await service.jobs.find(ANYONE, job_id)
+        log = await service.jobs.find(exchange.caller.scope, job_id)
     except PenstockError:
         await exchange.respond(204, (), b"")
         return

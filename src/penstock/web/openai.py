@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from time import time
 
+from penstock import origin
 from penstock.engine.vocabulary import Spelling
 from penstock.pipeline import Encoder, Sink
 from penstock.protocols import openai
 from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEncoder
 from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
+from penstock.protocols.tabby import is_tabby
 from penstock.requests import GenerateRequest
 from penstock.served import Offered
 from penstock.service import Service
-from penstock.web.exchange import Exchange, while_connected
+from penstock.web import tabby
+from penstock.web.answer import answer, served_for
+from penstock.web.exchange import Exchange
 from penstock.web.stream import StreamSink, WholeSink
 
 
@@ -23,23 +26,35 @@ async def chat_completions(service: Service, exchange: Exchange) -> None:
 
 
 async def completions(service: Service, exchange: Exchange) -> None:
-    asked = openai.parse_completion(await exchange.read_body(service.limits.max_body_bytes))
+    """OpenAI's, or Tabby's: the two share this path."""
+    body = await exchange.read_body(service.limits.max_body_bytes)
+    if is_tabby(body):
+        await tabby.complete(service, exchange, body)
+        return
+    asked = openai.parse_completion(body)
     await _answer(service, exchange, asked, "text")
 
 
 async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, shape: Shape) -> None:
-    served = service.resolve(asked.request.model)
+    served = served_for(service, exchange, asked.request.model)
     service.check(asked.request)
-    head = Head(shape, exchange.number, served.name, int(time()))
+    head = Head(shape, origin.current().number, served.name, int(time()), exchange.wants_timings)
     logprobs = _logprobs(served, asked.request, shape)
+    parsers = served.speech.parsers(asked.request) if shape == "chat" else []
     n = asked.request.n
-    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs)
+    encoder: Encoder = WholeEncoder(head, n=n, logprobs=logprobs, echo=asked.echo, parsers=parsers)
     sink: Sink = WholeSink(exchange)
     if asked.stream:
-        encoder = StreamEncoder(head, n=n, include_usage=asked.include_usage, logprobs=logprobs)
+        encoder = StreamEncoder(
+            head,
+            n=n,
+            include_usage=asked.include_usage,
+            logprobs=logprobs,
+            echo=asked.echo,
+            parsers=parsers,
+        )
         sink = StreamSink(exchange)
-    generate = partial(service.generate, asked.request, encoder, sink, exchange.live)
-    await while_connected(exchange, generate)
+    await answer(service, exchange, asked.request, encoder, sink, name=head.name)
 
 
 def _logprobs(served: Offered, request: GenerateRequest, shape: Shape) -> list[Logprobs]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-
-from quart import Response
+import structlog
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import (
     HTTPException,
@@ -13,6 +12,8 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
+from penstock import origin
+from penstock.choosing import DEFAULT_ALIAS
 from penstock.errors import (
     METHOD_NOT_ALLOWED,
     MODEL_NOT_FOUND,
@@ -26,11 +27,20 @@ from penstock.metrics import CONTENT_TYPE
 from penstock.protocols.openai import dump_error
 from penstock.protocols.openai_answer import render_model
 from penstock.protocols.sse import dump
-from penstock.service import DEFAULT_ALIAS, Service
+from penstock.service import Service
+from penstock.web import tabby, tgi
+from penstock.web.docs import add_docs
+from penstock.web.door import caller_of, require_admin
+from penstock.web.exchange import error_headers
 from penstock.web.requests import Requests
 
+log = structlog.get_logger()
 
-def make_ops(service: Service, requests: Requests) -> QuartTrio:
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""Asked every few seconds by machines: lines about them would bury the others."""
+
+
+def make_ops(service: Service, requests: Requests, *, shows_metrics: bool) -> QuartTrio:
     """The Quart application for everything outside the pipeline."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart's own deadline of 60 s ends a response without an error and without its last chunk.
@@ -38,7 +48,11 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = service.limits.max_body_bytes
     _add_models(app, service)
     _add_health(app, service)
+    if shows_metrics:
+        _add_metrics(app, service)
     _add_cancel(app, requests)
+    _add_info(app, service)
+    add_docs(app)
     app.after_request(_name)
     _add_errors(app, service)
     return app
@@ -47,16 +61,18 @@ def make_ops(service: Service, requests: Requests) -> QuartTrio:
 def _add_models(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        listed = [render_model(served.name, served.created) for served in service.offered.values()]
+        allowed = service.allowed(caller_of(request.scope)).values()
+        listed = [render_model(served.name, served.created) for served in allowed]
         return _json({"object": "list", "data": listed})
 
-    @app.get("/v1/models/<path:name>")
-    async def model(name: str) -> Response:
-        if name != DEFAULT_ALIAS and name not in service.offered:
+    @app.get("/v1/models/<path:model>")
+    async def model(model: str) -> Response:
+        caller = caller_of(request.scope)
+        if model != DEFAULT_ALIAS and model not in service.allowed(caller):
             raise PenstockError(
                 MODEL_NOT_FOUND, "no such model here; see /v1/models", param="model"
             )
-        served = service.resolve(name)
+        served = service.resolve(model, caller)
         return _json(render_model(served.name, served.created))
 
 
@@ -72,8 +88,11 @@ def _add_health(app: QuartTrio, service: Service) -> None:
             return _json({"status": "ready"})
         return _json({"error": "unhealthy", "error_type": "healthcheck", "reason": why}, 503)
 
+
+def _add_metrics(app: QuartTrio, service: Service) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
+        require_admin(caller_of(request.scope))
         return Response(service.metrics.render(), 200, content_type=CONTENT_TYPE)
 
 
@@ -82,26 +101,51 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
 
     @app.errorhandler(PenstockError)
     async def refuse(error: PenstockError) -> Response:
-        service.metrics.refused.labels(error.kind.code).inc()
+        service.refused(error)
         return _render(error)
 
     @app.errorhandler(HTTPException)
     async def refuse_http(error: HTTPException) -> Response:
-        return _render_http(error)
+        told, headers = _translate(error)
+        service.refused(told)
+        response = _render(told)
+        response.headers.update(headers)
+        return response
 
     @app.errorhandler(Exception)
-    async def fail(_: Exception) -> Response:
+    async def fail(error: Exception) -> Response:
+        log.error("a request failed", exc_info=error, **origin.current().told())
         return _render(internal())
 
 
 def _add_cancel(app: QuartTrio, requests: Requests) -> None:
-    @app.post("/v1/requests/<number>/cancel")
-    async def cancel_request(number: str) -> Response:
-        return _json({"request_id": number, "status": requests.cancel(number)})
+    @app.post("/v1/requests/<request_id>/cancel")
+    async def cancel_request(request_id: str) -> Response:
+        status = requests.cancel(request_id, caller_of(request.scope))
+        return _json({"request_id": request_id, "status": status})
+
+
+def _add_info(app: QuartTrio, service: Service) -> None:
+    """What clients of TGI and Tabby want to know of a server first."""
+
+    @app.get("/info")
+    async def tgi_info() -> Response:
+        return _json(tgi.info(service, caller_of(request.scope)))
+
+    @app.route("/v1/health", methods=["GET", "POST"])
+    async def tabby_health() -> Response:
+        return _json(tabby.health(service, caller_of(request.scope)))
+
+    @app.get("/v1beta/server_setting")
+    async def tabby_settings() -> Response:
+        return _json({"disable_client_side_telemetry": True})
 
 
 async def _name(response: Response) -> Response:
-    response.headers["x-request-id"] = secrets.token_hex(12)
+    asked = origin.current()
+    response.headers["x-request-id"] = asked.request_id
+    if response.status_code < 400 and asked.route not in PROBES:
+        log.info("request answered", status=response.status_code, **asked.told())
     return response
 
 
@@ -111,18 +155,19 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _render(error: PenstockError) -> Response:
     response = Response(dump_error(error), error.kind.status, content_type="application/json")
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    for name, value in error_headers(error):
+        response.headers[name.decode("ascii")] = value.decode("ascii")
     return response
 
 
-def _render_http(error: HTTPException) -> Response:
+def _translate(error: HTTPException) -> tuple[PenstockError, dict[str, str]]:
+    """What the framework found, as we tell it, and with which headers."""
     if isinstance(error, NotFound):
-        return _render(PenstockError(NOT_FOUND, "no such path here"))
+        return PenstockError(NOT_FOUND, "no such path here"), {}
     if isinstance(error, MethodNotAllowed):
-        response = _render(PenstockError(METHOD_NOT_ALLOWED, "this path does not take this method"))
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-        return response
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        message = "this path does not take this method"
+        return PenstockError(METHOD_NOT_ALLOWED, message), {"Allow": allowed}
     if isinstance(error, RequestEntityTooLarge):
-        return _render(PenstockError(TOO_LARGE, "the body is too large; send less"))
-    return _render(invalid("request", "the request cannot be understood"))
+        return PenstockError(TOO_LARGE, "the body is too large; send less"), {}
+    return invalid("request", "the request cannot be understood"), {}

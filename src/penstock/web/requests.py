@@ -7,32 +7,40 @@ from contextlib import contextmanager
 
 from penstock.errors import CANCELLED, REQUEST_NOT_FOUND, PenstockError
 from penstock.events import Finished
-from penstock.live import Live
+from penstock.requests import Caller
+from penstock.web.exchange import Exchange
 
 
 class Requests:
     """What `POST /v1/requests/{id}/cancel` looks in: proxies hide that a client has left."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Live] = {}
+        self._running: dict[str, Exchange] = {}
 
     def __repr__(self) -> str:
         return f"<Requests {len(self._running)} running>"
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._running
+
     @contextmanager
-    def named(self, number: str, live: Live) -> Iterator[None]:
-        self._running[number] = live
+    def named(self, exchange: Exchange) -> Iterator[None]:
+        self._running[exchange.number] = exchange
         try:
             yield
         finally:
-            del self._running[number]
+            del self._running[exchange.number]
 
-    def cancel(self, number: str) -> str:
-        """End a generation, and say how it stands. Raises `PenstockError`."""
-        live = self._running.get(number)
-        if live is None:
+    def cancel(self, number: str, caller: Caller) -> str:
+        """End a generation of `caller`, or anybody's for an admin, and say how it stands.
+
+        Raises `PenstockError`.
+        """
+        exchange = self._running.get(number)
+        if exchange is None or not (caller.admin or exchange.caller.account == caller.account):
             raise PenstockError(
                 REQUEST_NOT_FOUND, "no such request is running here; its x-request-id names it"
             )
+        live = exchange.live
         live.stop(PenstockError(CANCELLED, "cancelled by the client"))
         return "finished" if isinstance(live.terminal, Finished) else "cancelled"

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -19,6 +19,7 @@ from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.connection import Connection
 from penstock.web.edge import Edge, wrap
+from penstock.web.metrics_page import MetricsPage
 
 WS_MESSAGE_BYTES = 1 << 20
 LAST_WORDS_S = 0.2
@@ -30,13 +31,20 @@ async def serve(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    metrics: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal ends the drain at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await serve_until(
-            partial(anext, signals), app, settings, listeners, tls=tls, task_status=task_status
+            partial(anext, signals),
+            app,
+            settings,
+            listeners,
+            metrics=metrics,
+            tls=tls,
+            task_status=task_status,
         )
 
 
@@ -46,10 +54,13 @@ async def serve_until(
     settings: Settings,
     listeners: list[socket.socket],
     *,
+    metrics: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `wait_stop` returns, then drain until it returns again at the latest.
+
+    `metrics` are listeners for `/metrics` alone, which can be read as long as there is a service.
 
     Resource handling: `listeners` are closed, and every connection, slot and task is gone, when
     this returns.
@@ -58,6 +69,10 @@ async def serve_until(
     edge = Edge(wrapped, settings, _config(settings), tls)
     async with trio.open_nursery() as service_nursery:
         service_nursery.start_soon(app.service.run)
+        if metrics:
+            page = ASGIWrapper(cast("ASGIFramework", MetricsPage(app.service.metrics)))
+            aside = Edge(page, settings, _config(settings))
+            await service_nursery.start(_accept, aside, metrics, service_nursery)
         async with trio.open_nursery() as connections:
             accepting = await connections.start(_accept, edge, listeners, connections)
             task_status.started()
@@ -70,7 +85,7 @@ async def serve_until(
 
 async def _accept(
     edge: Edge,
-    listeners: list[socket.socket],
+    listeners: Sequence[socket.socket],
     connections: trio.Nursery,
     *,
     task_status: trio.TaskStatus[trio.CancelScope],

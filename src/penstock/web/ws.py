@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, TypeAlias
 
 import trio
 
-from penstock.errors import CANCELLED, STALLED, UNAVAILABLE, PenstockError, invalid
+from penstock import origin
+from penstock.errors import CANCELLED, INVALID_KEY, STALLED, UNAVAILABLE, PenstockError, invalid
 from penstock.events import Failed, Finished
-from penstock.jobs.job import ANYONE
 from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import websocket as protocol
 from penstock.protocols.openai import dump_error
-from penstock.requests import GenerateRequest
+from penstock.requests import Caller, GenerateRequest
 from penstock.service import Service
 from penstock.web.credits import Credits
-from penstock.web.exchange import JSON, Receive, Send
+from penstock.web.door import look_again
+from penstock.web.exchange import JSON, Receive, Send, error_headers
 from penstock.web.socket_sink import SocketSink, send_text
 
 FIRST_MESSAGE_S = 30.0
@@ -39,8 +41,11 @@ Find: TypeAlias = Callable[[], Awaitable[tuple[Log, int]]]
 class Socket:
     """One accepted socket."""
 
-    def __init__(self, service: Service, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, service: Service, receive: Receive, send: Send, look: Callable[[], Caller]
+    ) -> None:
         self._service = service
+        self._look = look
         self._receive = receive
         self._send = send
         self._reading = trio.CancelScope()
@@ -87,6 +92,8 @@ class Socket:
             self.close(protocol.MALFORMED)
         except PenstockError as error:
             await self._refuse(error)
+            if error.kind is INVALID_KEY:
+                self.close(protocol.UNAUTHORIZED)
 
     async def _act(self, message: protocol.ClientMessage, spawn: Callable[..., None]) -> None:
         match message:
@@ -94,13 +101,12 @@ class Socket:
                 self._cancel()
                 self.close(protocol.BUSY)
             case protocol.Start(resumable=True):
-                request = message.request()
-                model = self._service.resolve(request.model).name
+                request, model = self._asked(message)
                 self._read_job(partial(self._submit, request, model), message.credits, spawn)
             case protocol.Start():
-                request = message.request()
-                model = self._service.resolve(request.model).name
-                live, self._credits = Live(), Credits(message.credits)
+                request, model = self._asked(message)
+                live = Live(f"job_{secrets.token_hex(12)}")
+                self._credits = Credits(message.credits)
                 self._cancel = partial(live.stop, _cancelled())
                 spawn(self._generate, request, model, live, self._credits)
             case protocol.Resume():
@@ -111,6 +117,10 @@ class Socket:
                 self._credits.add(n)
             case protocol.Cancel() if self._cancel is not None:
                 self._cancel()
+
+    def _asked(self, message: protocol.Start) -> tuple[GenerateRequest, str]:
+        request = replace(message.request(), caller=self._look())
+        return request, self._service.resolve(request.model, request.caller).name
 
     def _read_job(self, find: Find, count: int | None, spawn: Callable[..., None]) -> None:
         wanted = trio.Event()
@@ -123,7 +133,7 @@ class Socket:
 
     async def _find(self, message: protocol.Resume) -> tuple[Log, int]:
         """The job, and where to go on. Nobody can be ahead of it, and its end is always told."""
-        log = await self._service.jobs.find(ANYONE, message.job_id)
+        log = await self._service.jobs.find(self._look().scope, message.job_id)
         state = await log.state()
         return log, min(message.after, state.last_id - (state.terminal is not None))
 
@@ -161,7 +171,8 @@ class Socket:
     async def _generate(
         self, request: GenerateRequest, model: str, live: Live, allowed: Credits
     ) -> None:
-        encoder = protocol.MessageEncoder(f"job_{secrets.token_hex(12)}", model)
+        origin.name_generation(live.name)
+        encoder = protocol.MessageEncoder(live.name, model)
         sink = SocketSink(self._send, encoder.started(), allowed, self._done)
         try:
             await self._service.generate(request, encoder, sink, live)
@@ -171,7 +182,7 @@ class Socket:
         self._close_after(live)
 
     async def _refuse(self, error: PenstockError) -> None:
-        self._service.metrics.refused.labels(error.kind.code).inc()
+        self._service.refused(error)
         with trio.move_on_after(self._service.pace.stall_deadline_s) as patience:
             await send_text(self._send, protocol.refusal(error))
         if patience.cancelled_caught:
@@ -202,12 +213,17 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
     offered = scope.get("subprotocols") or []
     if offered and protocol.SUBPROTOCOL not in offered:
         error = invalid("subprotocols", f"offer the subprotocol {protocol.SUBPROTOCOL}, or none")
+        service.refused(error)
         await deny(send, error)
         return
     await send(
-        {"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL if offered else None}
+        {
+            "type": "websocket.accept",
+            "subprotocol": protocol.SUBPROTOCOL if offered else None,
+            "headers": [_request_id()],
+        }
     )
-    socket = Socket(service, receive, send)
+    socket = Socket(service, receive, send, partial(look_again, scope))
     service.closers.add(socket.close)
     try:
         await socket.run()
@@ -218,7 +234,12 @@ async def serve(service: Service, scope: dict[str, Any], receive: Receive, send:
 async def deny(send: Send, error: PenstockError) -> None:
     """Refuse a handshake with a status and a JSON body."""
     body = dump_error(error).encode("ascii")
-    headers = [*JSON, (b"content-length", str(len(body)).encode("ascii"))]
+    length = (b"content-length", str(len(body)).encode("ascii"))
+    headers = [*JSON, *error_headers(error), length, _request_id()]
     status = error.kind.status
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+
+def _request_id() -> tuple[bytes, bytes]:
+    return b"x-request-id", origin.current().request_id.encode("ascii")

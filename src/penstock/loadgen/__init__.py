@@ -1,0 +1,1 @@
+"""`penstock bench`: load for any OpenAI-compatible server, and an honest account of what came."""

@@ -1,0 +1,34 @@
+"""What all routes that generate at once have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from penstock import origin
+from penstock.pipeline import Encoder, Sink
+from penstock.requests import GenerateRequest
+from penstock.served import Offered
+from penstock.service import Service
+from penstock.web.exchange import Exchange, while_connected
+
+
+def served_for(service: Service, exchange: Exchange, model: str | None) -> Offered:
+    """The model for what this client asked for. Raises `PenstockError`."""
+    return service.resolve(model, exchange.caller)
+
+
+async def answer(
+    service: Service,
+    exchange: Exchange,
+    request: GenerateRequest,
+    encoder: Encoder,
+    sink: Sink,
+    *,
+    name: str = "",
+) -> None:
+    """Generate on this client's account until it leaves. `name` is what the answer calls itself."""
+    origin.name_generation(name)
+    asked = replace(request, caller=exchange.caller)
+    generate = partial(service.generate, asked, encoder, sink, exchange.live)
+    await while_connected(exchange, generate)
