@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,14 @@ import pytest
 import trio
 
 from penstock.decoder import Decoder
+from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model
 from penstock.engine.text import TextStream
 from penstock.engine.tokenizer import Tokenizer
 from penstock.events import Delta, Ended, Event, Finished
 from penstock.generation import Generation
 from penstock.progress import read_progress
-from penstock.requests import Prompt
+from penstock.requests import Grammar, Prompt
 from tests.peers import make_decoder, make_engine, make_prompt
 
 EMOJI = tuple((token_id, 60.0) for token_id in (0xF0 + 3, 0x9F + 3, 0x99 + 3))
@@ -85,6 +87,22 @@ async def test_an_answer_that_had_come_to_its_end_ends_again(
     prompt = make_prompt(seed=5, max_tokens=30, ignore_eos=False)
     prompt = replace(prompt, sampling=replace(prompt.sampling, logit_bias=((eos, 12.0),)))
     whole = await run(decoder, tokenizer, prompt)
+    for told in range(len(whole)):
+        assert await run(decoder, tokenizer, prompt, whole[:told]) == whole[told:]
+
+
+@pytest.mark.parametrize("pattern", ["(ab|cd| ){3,9}!", "[a-z ]{200,}"])
+async def test_a_grammar_goes_on_where_it_was(
+    model: Model, decoder: Decoder, tokenizer: Tokenizer, pattern: str
+) -> None:
+    """Its end too, where all but that was told."""
+    spec = model.spec
+    grammars = Grammars(tokenizer.vocabulary, spec.vocab_size, spec.eos_ids)
+    bound = grammars.compile(Grammar("regex", pattern))
+    prompt = replace(make_prompt(seed=4, max_tokens=20, temperature=1.5), constraint=bound)
+    whole = await run(decoder, tokenizer, prompt)
+    text = "".join(event.text for event in whole if isinstance(event, Delta))
+    assert bool(re.fullmatch(pattern, text)) == (whole[-1].finish_reason == "stop")  # type: ignore[union-attr]
     for told in range(len(whole)):
         assert await run(decoder, tokenizer, prompt, whole[:told]) == whole[told:]
 

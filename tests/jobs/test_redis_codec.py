@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
+from dataclasses import MISSING, Field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,11 @@ from penstock.jobs.redis.codec import (
     encode_event,
     encode_order,
 )
-from penstock.requests import Caller, GenerateRequest, Limit, Message, Sampling
+from penstock.origin import Origin
+from penstock.requests import Caller, GenerateRequest, Grammar, Limit, Message, Sampling, Tools
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FIGURES = Figures(0.5, None, 3, None)
 
@@ -49,18 +54,86 @@ def test_errors_come_back_as_the_kinds_they_are(kind: object) -> None:
         assert (back.message, back.param, back.retry_after_s) == ("what", "n", 3)
 
 
-def test_an_order_comes_back_equal() -> None:
-    request = GenerateRequest(
-        messages=(Message("user", "hi"),),
-        max_tokens=3,
-        sampling=Sampling(seed=2**63 - 1, logit_bias=((1, -100.0),), unset=("top_k",)),
-        stop=("a", "b"),
-        caller=Caller("me", "scope", 2.0, 3, ("m",), (Limit("tokens_per_day", 5),)),
-    )
-    order = Order(request=request, model="m", keep_s=0.5, window=2, key="k", digest=b"\xff\x00")
+SAMPLING = Sampling(
+    temperature=0.5,
+    top_k=3,
+    top_p=0.9,
+    min_p=0.1,
+    repetition_penalty=1.5,
+    frequency_penalty=0.25,
+    presence_penalty=-0.25,
+    logit_bias=((1, -100.0),),
+    seed=2**63 - 1,
+    unset=("top_k",),
+)
+MESSAGE = Message("tool", "é", ({"function": {"name": "f", "arguments": {"a": [1.5]}}},), "id", "f")
+TOOLS = Tools(({"type": "function", "function": {"name": "f"}},), True, "f", False)
+CALLER = Caller("me", "scope", 2.0, 3, ("m",), (Limit("tokens_per_day", 5),), True)
+ORIGIN = Origin(
+    number="1",
+    request_id="2",
+    generation_id="3",
+    account="4",
+    route="5",
+    user_agent="6",
+    traceparent="7",
+    tracestate="8",
+)
+CHAT = GenerateRequest(
+    messages=(MESSAGE,),
+    model="m",
+    max_tokens=3,
+    sampling=SAMPLING,
+    stop=("a", "b"),
+    ignore_eos=True,
+    caller=CALLER,
+    n=2,
+    logprobs=1,
+    truncate=5,
+    template_options=(("a", "b"), ("c", 1), ("d", 1.0), ("e", True)),
+    grammar=Grammar("regex", "a+", "guided_regex"),
+    tools=TOOLS,
+)
+ORDER = Order(
+    request=CHAT,
+    model="m",
+    keep_s=0.5,
+    window=2,
+    unread_s=3.5,
+    listed=False,
+    owner="scope",
+    key="k",
+    digest=b"\xff\x00",
+    origin=ORIGIN,
+    about="x",
+)
+GAP = replace(ORDER, request=GenerateRequest(prompt="before", suffix="behind"))
+BARE = {"GenerateRequest": {"prompt", "suffix"}}
+"""What a chat has none of; `GAP` has it."""
+
+
+@pytest.mark.parametrize("order", [ORDER, GAP], ids=["chat", "gap"])
+def test_an_order_comes_back_with_all_its_fields(order: Order) -> None:
     back = decode_order(encode_order(order))
     assert back == order
-    assert (back.unread_s, back.request.sampling.unset) == (inf, ("top_k",))
+    # Those that are not compared, and numbers that are equal but not the same.
+    assert repr(back) == repr(order)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [ORDER, CHAT, SAMPLING, MESSAGE, TOOLS, CALLER, ORIGIN, CHAT.grammar],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_order_that_is_tried_leaves_no_field_out(value: DataclassInstance) -> None:
+    """Whoever adds a field is told here to say what it looks like."""
+    left = {each.name for each in fields(value) if _is_default(each, getattr(value, each.name))}
+    assert left == BARE.get(type(value).__name__, set())
+
+
+def _is_default(known: Field[Any], value: object) -> bool:
+    made = known.default_factory() if known.default_factory is not MISSING else known.default
+    return value == made
 
 
 @pytest.mark.parametrize(

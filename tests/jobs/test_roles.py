@@ -66,6 +66,31 @@ def test_an_edge_answers_as_a_whole_server_does(fleet: Fleet, tmp_path: Path) ->
     assert read(edge, job_id) == reference(edge, max_tokens=30)
 
 
+def test_an_edge_speaks_every_dialect(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    fleet.start("worker")
+    messages = [{"role": "user", "content": "hi"}]
+    chat = {"messages": messages, "max_tokens": 8, "temperature": 0, "model": "default"}
+    counted = edge.ask("POST", "/v1/messages/count_tokens", chat).json["input_tokens"]
+    told = edge.ask("POST", "/v1/messages", chat)
+    assert (told.status, told.json["usage"]["input_tokens"]) == (200, counted)
+    tgi = edge.ask("POST", "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 4}})
+    assert (tgi.status, bool(tgi.json["generated_text"])) == (200, True)
+    form = {"type": "regex", "value": "[ab]{3}"}
+    grammar = {"max_new_tokens": 9, "grammar": form}
+    bound = edge.ask("POST", "/generate", {"inputs": "a", "parameters": grammar})
+    assert (bound.status, set(bound.json["generated_text"]) <= {"a", "b"}) == (200, True)
+    ids = edge.ask("POST", "/tokenize", {"prompt": "a dog"}).json["tokens"]
+    assert "a dog" in edge.ask("POST", "/detokenize", {"tokens": ids}).json["prompt"]
+    for path in ("/info", "/v1/health", "/v1/flow"):
+        assert edge.ask("GET", path).status == 200
+    assert edge.ask("GET", "/v1/usage").status == 403
+    made = edge.ask("POST", "/v1/responses", {"input": "hi", "max_output_tokens": 4}).json
+    other = fleet.start("edge")
+    again = other.ask("GET", f"/v1/responses/{made['id']}")
+    assert (again.status, again.json["output"]) == (200, made["output"])
+
+
 def whole_models(server: Server) -> object:
     return {"object": "list", "data": [server.ask("GET", "/v1/models/default").json]}
 
