@@ -57,3 +57,19 @@ async def test_without_a_limit_nothing_is_watched(autojump_clock: MockClock) -> 
             await trio.sleep(80_000)
         nursery.cancel_scope.cancel()
     assert not live.scope.cancel_called
+
+
+async def test_what_has_ended_before_it_was_noticed_does_no_harm(
+    autojump_clock: MockClock,
+) -> None:
+    deadline, late = Deadline(10, "late"), Live()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deadline.run)
+        await wait_all_tasks_blocked()
+        with deadline.of(Live()):
+            pass
+        await wait_all_tasks_blocked()
+        with deadline.of(late):
+            await trio.sleep(11)
+        nursery.cancel_scope.cancel()
+    assert ended(late)

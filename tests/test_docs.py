@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.test_clients import CLIENTS
+from tests.clients.test_fuzz import FUZZER
+from tests.clients.test_tabby_agent import AGENT
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -18,7 +22,10 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page, "run `just docs`"
 
 
-@pytest.mark.parametrize("command", ["serve", "generate", "export", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "generate", "export", "bench", "chat", "models", "completion", "doctor", "pull"],
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "penstock", command, "--help"],
@@ -87,3 +94,11 @@ def test_the_benchmarks_run(command: list[str]) -> None:
 
 def test_contributing_is_short() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 120
+
+
+def test_the_clients_page_names_every_client_and_its_version() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for client in (*CLIENTS, FUZZER, AGENT):
+        name, _, version = client.packages[0].replace("==", "@").rpartition("@")
+        assert any(name in row and version in row for row in rows), client.packages[0]

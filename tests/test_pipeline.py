@@ -439,3 +439,19 @@ async def test_a_write_that_returns_after_all_was_cancelled_is_no_failure() -> N
 
         await run(Counting(9), LateSink())
     assert scope.cancelled_caught
+
+
+class HoldingEncoder(PlainEncoder):
+    """Says nothing before the end, as with the arguments of a long call."""
+
+    def encode(self, event: Event) -> bytes:
+        return super().encode(event) if isinstance(event, Finished | Failed) else b""
+
+
+async def test_silence_while_text_is_held_back_is_broken_by_heartbeats(
+    autojump_clock: MockClock,
+) -> None:
+    sink = RoomySink(room=99, permits=99)
+    source = Counting(50, delay_s=1)
+    await pipeline.run(Live(), source, HoldingEncoder(), sink, pace=PACE)
+    assert sum(event is None for event in sink.written) == 3

@@ -43,7 +43,8 @@ class Deadline:
 
     async def run(self) -> None:
         while True:
-            if not self._running:
+            # What woke this may have ended before this runs.
+            while not self._running:
                 await self._news.park()
             live, (at_s, spares) = next(iter(self._running.items()))
             await trio.sleep_until(at_s)

@@ -43,7 +43,7 @@ class Writer:
         self._done = False
         self._waiting = False
         self._active_s = trio.current_time()
-        """When an event last came or was written."""
+        """When something was last written: what an encoder holds back is silence on the wire."""
 
     def offer(self, event: Delta | Ended) -> bool:
         """Encode and write `event` here and now, if the writer waits for one and the sink has room.
@@ -53,13 +53,13 @@ class Writer:
         if not self._waiting or self._scope.cancel_called:
             return False
         self._take(event)
-        self._active_s = now = trio.current_time()
         if not self._data:
             self._event = None
             return True
         if self._sink_nowait is None or not self._sink_nowait.write_nowait(self._data, event):
             self._waiting = False
             return False
+        self._active_s = now = trio.current_time()
         self._patience.wrote(len(self._data), 0)
         self._live.flow.wrote(event, now, now)
         self._event, self._data = None, b""
@@ -101,7 +101,6 @@ class Writer:
             self._scope.deadline, self._waiting = self._silent_until_s, True
             event = await self._receive.receive()
             self._waiting = False
-        self._active_s = trio.current_time()
         return event
 
     def _take(self, event: Event) -> None:

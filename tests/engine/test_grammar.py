@@ -14,7 +14,7 @@ from tokenizers import models
 
 from penstock.engine import grammar
 from penstock.engine.engine import Engine
-from penstock.engine.grammar import GrammarError, Grammars
+from penstock.engine.grammar import GrammarError, Grammars, Matcher
 from penstock.engine.model import Model
 from penstock.engine.sampling import Draw, sample
 from penstock.engine.sequence import Sampled
@@ -173,6 +173,31 @@ def test_a_grammar_that_becomes_too_much_ends_its_own_sequence_only(
     while made[-1].end is None:
         made += map(sampled, engine.step([other]))
     assert made == expected
+
+
+def test_a_mask_that_fails_ends_its_own_sequence_only(model: Model, bound: Bound) -> None:
+    """llguidance is made to fail by a state that is none, as by a panic of its own."""
+    expected = alone(make_engine(model), bound(length=7, seed=4))
+    engine = make_engine(model)
+    victim, _ = start(engine, bound())
+    other, first = start(engine, bound(length=7, seed=4))
+    assert victim.matcher is not None
+    victim.matcher.state = object()  # type: ignore[assignment]
+    failure, beside = engine.step([victim, other])
+    assert isinstance(failure, PenstockError)
+    assert failure.param == "guided_regex"
+    engine.close(victim)
+    made = [first, sampled(beside)]
+    while made[-1].end is None:
+        made += map(sampled, engine.step([other]))
+    assert made == expected
+
+
+def test_a_token_that_llguidance_fails_on_is_an_error_of_its_matcher() -> None:
+    matcher = Matcher(object(), "guided_regex", 8)  # type: ignore[arg-type]
+    matcher.accept(1)
+    assert matcher.error is not None
+    assert matcher.error.param == "guided_regex"
 
 
 def test_logits_that_leave_nothing_end_their_own_row_only() -> None:

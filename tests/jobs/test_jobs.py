@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import count as count_from
 
 import pytest
 import trio
@@ -12,6 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from penstock.engine.model import Model
 from penstock.engine.sequence import EngineSequence, Result
 from penstock.engine.tokenizer import Tokenizer
+from penstock.events import Finished, Usage
+from penstock.requests import GenerateRequest
 from penstock.web.app import App
 from tests.asgi import MemoryClient, running
 from tests.checkpoints import cancel_everywhere
@@ -118,6 +121,23 @@ async def test_a_submitter_that_leaves_before_its_turn_leaves_no_lock(app: App) 
     async with running(app):
         assert await cancel_everywhere(scenario, check) > 10
         assert count(app, "jobs_total") == 1
+
+
+async def test_who_leaves_while_an_answer_is_being_kept_leaves_nothing_that_runs(app: App) -> None:
+    jobs, numbers = app.service.jobs, count_from(1)
+    order = jobs.attended(GenerateRequest(prompt="a"), app.service.default.name)
+    async with running(app):
+
+        async def scenario() -> None:
+            end = Finished("stop", Usage(1, 1), 1)
+            await jobs.keep(f"job_{next(numbers)}", order, "x", end)
+
+        async def check(cut_short: bool) -> None:
+            assert jobs.store.held().running == 0
+            await wait_all_tasks_blocked()
+
+        await wait_all_tasks_blocked()
+        assert await cancel_everywhere(scenario, check) > 1
 
 
 # Readers

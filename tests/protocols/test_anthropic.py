@@ -138,7 +138,7 @@ def test_what_a_choice_means(choice: str, forced: bool | None) -> None:
         ({"top_k": -1}, "top_k"),
         ({"stop_sequences": [""]}, "stop_sequences"),
         ({"stop_sequences": list("abcde")}, "stop_sequences"),
-        ({"tool_choice": {"type": MARKER}}, "tool_choice"),
+        ({"tool_choice": {"type": MARKER}}, "tool_choice.type"),
         ({"tool_choice": {"type": "tool"}, "tools": [TOOL]}, "tool_choice"),
         ({"tools": [TOOL, {"type": "web_search_20250305", "name": "w"}]}, "tools[1].type"),
         ({"tools": [{"input_schema": SCHEMA}]}, "tools[0].name"),

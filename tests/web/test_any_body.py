@@ -78,6 +78,8 @@ class Maker:
             return self.random.choice(ODD)
         if name in GOOD_LISTS and self.random.random() < 0.5:
             return GOOD_LISTS[name]
+        if "enum" in schema:
+            return self.random.choice(schema["enum"])
         return GOOD_TEXTS.get(name) or self._value(schema)
 
     def _value(self, schema: dict[str, Any]) -> object:

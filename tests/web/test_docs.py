@@ -65,6 +65,15 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_an_end_without_content_is_told_where_there_is_one(document: dict[str, Any]) -> None:
+    ends = {
+        path
+        for path, methods in document["paths"].items()
+        if any("204" in each["responses"] for each in methods.values())
+    }
+    assert ends == {"/v1/stream", "/chat/stream"}
+
+
 def test_bounds_are_those_of_each_dialect(document: dict[str, Any]) -> None:
     temperature = field(document, "temperature", "ChatBody")["anyOf"][0]
     assert temperature == {"type": "number", "minimum": 0, "maximum": 2}

@@ -254,9 +254,14 @@ async def test_messages_with_calls_need_a_template_that_can_express_them(
     app = App(assemble(Settings(slots=1), "default", engine, told))
     nursery.start_soon(app.service.run)
     for message in CALLED[1:]:
-        client = await ask(app, messages=[CALLED[0], message])
-        assert (client.status, client.json["error"]["param"]) == (400, "messages")
-        assert "template" in client.json["error"]["message"]
+        messages = [CALLED[0], message]
+        for client in (
+            await ask(app, messages=messages),
+            await ask(app, messages=messages, stream=True),
+            await fetch(post(app, "/tokenize", {"messages": messages})),
+        ):
+            assert (client.status, client.json["error"]["param"]) == (400, "messages")
+            assert "template" in client.json["error"]["message"]
 
 
 async def test_the_embedded_model_goes_on_from_what_a_tool_has_said(app: App) -> None:

@@ -63,6 +63,28 @@ def test_a_stream_of_any_dialect_is_ended(server: Server, path: str, body: dict[
     assert ended == {"client": 1}
 
 
+def test_an_event_source_is_ended(server: Server) -> None:
+    path = "/chat/stream?prompt=Tell+me+a+very+long+story&max_tokens=900&temperature=2"
+    with server.endings() as ended, Raw(server) as peer:
+        peer.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n".encode())
+        peer.read_until(b"data:")
+        assert cancel(server, "mine") == (200, {"request_id": "mine", "status": "cancelled"})
+        assert b'"code":"cancelled"' in peer.read_until(b"0\r\n\r\n")
+    assert ended == {"client": 1}
+
+
+def test_a_reader_of_a_job_is_sent_to_the_job(server: Server) -> None:
+    job = server.ask("POST", "/v1/jobs", {**LONG_BODY, "window": 4}).json["job_id"]
+    with Raw(server) as peer:
+        path = f"/v1/stream?job_id={job}"
+        peer.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n".encode())
+        peer.read_until(b"data:")
+        status, told = cancel(server, "mine")
+        assert status == 404
+        assert "cancel the job" in str(told)
+        assert server.ask("POST", f"/v1/jobs/{job}/cancel").status == 200
+
+
 def test_a_stream_that_is_not_read_is_ended(server: Server) -> None:
     with server.endings() as ended, Http2Client(server, window=500) as client:
         client.stopped.add(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -122,10 +121,13 @@ def test_the_focus_stays_where_it_is_when_an_answer_ends(open_page: Open) -> Non
     assert page.page.evaluate("document.activeElement.id") == "wheel"
 
 
-def go_on_and_on(route: Route, *, answers: int = 1) -> None:
-    """A plain stream knows no pace, so it is made long enough not to be over before it is left."""
+def go_on_and_on(route: Route) -> None:
+    """A plain stream knows no pace: this one is more than what buffers on its way will hold.
+
+    So it cannot be over before a page has left that is slow to be drawn.
+    """
     said = json.loads(route.request.post_data or "{}")
-    asked = {**said, "max_tokens": 900, "ignore_eos": True, "n": answers}
+    asked = {**said, "max_tokens": 900, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     route.continue_(post_data=json.dumps(asked))
 
 
@@ -254,10 +256,10 @@ def test_a_closed_tab_frees_the_slots_of_all_its_streams(open_page: Open, server
 
 def test_a_closed_tab_frees_the_slot_of_a_plain_stream(open_page: Open, server: Server) -> None:
     page = open_page()
-    page.page.route("**/v1/chat/completions", partial(go_on_and_on, answers=8))
+    page.page.route("**/v1/chat/completions", go_on_and_on)
     with server.endings() as ended:
-        page.ask(STORY, wire="sse")
-        page.wait_text(10)
+        with page.page.expect_response("**/v1/chat/completions"):
+            page.ask(STORY, wire="sse")
         page.page.close()
     assert ended == {"disconnect": 1}
 

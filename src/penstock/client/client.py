@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -11,8 +11,9 @@ from uuid import uuid4
 import httpx
 import trio
 
-from penstock.client.errors import ConnectionLostError, refusal_of
-from penstock.client.stream import FIRST_PAUSE_S, TRIES, TokenStream
+from penstock.client.asking import ask, farewell
+from penstock.client.errors import ConnectionLostError, ServerError
+from penstock.client.stream import TokenStream
 
 SILENCE_S = 45.0
 """Heartbeats come every 15 s, so a connection that is silent for this long is dead."""
@@ -44,48 +45,52 @@ class Client:
         """Tokens of a job that is cancelled when the block is left. Raises `ServerError`.
 
         `fields` are those of POST /v1/jobs: `messages`, `max_tokens`, `temperature`, `seed`, ….
+        With a `window`, no more than so many events are made that were not taken.
         """
         job_id = await self.submit(prompt, **fields)
-        async with TokenStream(self._http, job_id) as tokens:
+        async with TokenStream(self._http, job_id, window=fields.get("window")) as tokens:
             yield tokens
 
     async def submit(self, prompt: str | None = None, **fields: Any) -> str:  # noqa: ANN401
         """Start a job that goes on without readers, and give its id. Raises `ServerError`.
 
-        An Idempotency-Key makes it one job, however often a connection is cut.
+        An Idempotency-Key makes it one job, however often a connection is cut. Where this is
+        cancelled before the id is known, so is the job.
         """
         body = fields if prompt is None else {"prompt": prompt, **fields}
         headers = {"Idempotency-Key": uuid4().hex}
-        told = await self._ask("POST", "/v1/jobs", json=body, headers=headers)
-        job_id: str = told["job_id"]
-        return job_id
+        try:
+            return await self._submit(body, headers)
+        except (trio.Cancelled, KeyboardInterrupt):
+            with farewell(), suppress(ServerError, ConnectionLostError):
+                await self.cancel(await self._submit(body, headers))
+            raise
 
-    def follow(self, job_id: str, *, after: int = 0) -> TokenStream:
-        """Read a job behind event `after`; leaving does not cancel it."""
-        return TokenStream(self._http, job_id, after=after, owned=False)
+    def follow(self, job_id: str, *, after: int = 0, window: int | None = None) -> TokenStream:
+        """Read a job behind event `after`; leaving does not cancel it.
+
+        A job with a `window` stands still unless one of its readers is told of it.
+        """
+        return TokenStream(self._http, job_id, after=after, owned=False, window=window)
 
     async def job(self, job_id: str) -> dict[str, Any]:
         """What the server knows of a job. Raises `ServerError`."""
-        return await self._ask("GET", f"/v1/jobs/{job_id}")
+        return await ask(self._http, "GET", f"/v1/jobs/{job_id}")
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop a job; harmless where it has ended. Raises `ServerError`."""
-        return await self._ask("POST", f"/v1/jobs/{job_id}/cancel")
+        return await ask(self._http, "POST", f"/v1/jobs/{job_id}/cancel")
+
+    async def models(self) -> list[dict[str, Any]]:
+        """What is served, as GET /v1/models tells it. Raises `ServerError`."""
+        told: list[dict[str, Any]] = (await ask(self._http, "GET", "/v1/models"))["data"]
+        return told
 
     async def acknowledge(self, job_id: str, event_id: int) -> None:
         """Let a job with a `window` go on: events up to `event_id` have arrived."""
-        await self._ask("POST", f"/v1/jobs/{job_id}/ack", json={"id": event_id})
+        await ask(self._http, "POST", f"/v1/jobs/{job_id}/ack", json={"id": event_id})
 
-    async def _ask(self, method: str, path: str, **rest: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Each of these requests may be repeated without harm."""
-        for attempt in range(TRIES):
-            try:
-                response = await self._http.request(method, path, **rest)
-            except httpx.TransportError:
-                await trio.sleep(FIRST_PAUSE_S * 2**attempt)
-                continue
-            if response.status_code >= 400:
-                raise refusal_of(response)
-            told: dict[str, Any] = response.json()
-            return told
-        raise ConnectionLostError(f"{TRIES} requests in a row got no answer; is the server there?")
+    async def _submit(self, body: dict[str, Any], headers: dict[str, str]) -> str:
+        told = await ask(self._http, "POST", "/v1/jobs", json=body, headers=headers)
+        job_id: str = told["job_id"]
+        return job_id

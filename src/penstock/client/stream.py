@@ -11,13 +11,9 @@ import httpx
 import trio
 from httpx_sse import EventSource, ServerSentEvent
 
-from penstock.client.errors import ConnectionLostError, error_of, refusal_of
+from penstock.client.asking import FIRST_PAUSE_S, TRIES, ask, farewell
+from penstock.client.errors import ConnectionLostError, ServerError, error_of, refusal_of
 from penstock.errors import CANCELLED, UNREAD
-
-TRIES = 8
-"""Connections in a row that may bring nothing."""
-FIRST_PAUSE_S = 0.05
-GOODBYE_S = 5.0
 
 
 class TokenStream:
@@ -26,10 +22,17 @@ class TokenStream:
     `finish_reason` and `usage` are set once the iteration has ended. Iterating raises
     `ServerError` where the job failed, `ConnectionLostError` after `TRIES` connections in a row
     that brought nothing. Leaving its block early cancels the job, unless it was only followed.
+    Where the job has a `window`, a token counts as read once the next one is asked for.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, job_id: str, *, after: int = 0, owned: bool = True
+        self,
+        http: httpx.AsyncClient,
+        job_id: str,
+        *,
+        after: int = 0,
+        owned: bool = True,
+        window: int | None = None,
     ) -> None:
         self.job_id = job_id
         self.last_id = after
@@ -38,6 +41,8 @@ class TokenStream:
         self.reconnects = 0
         self._http = http
         self._owned = owned
+        self._window = window
+        self._acknowledged = 0
         self._ended = False
         self._response: httpx.Response | None = None
         self._events: AsyncIterator[ServerSentEvent] | None = None
@@ -51,10 +56,11 @@ class TokenStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + GOODBYE_S, shield=True):
+        with farewell():
             await self._disconnect()
             if self._owned and not self._ended:
-                await cancel_job(self._http, self.job_id)
+                with suppress(ServerError, ConnectionLostError):
+                    await ask(self._http, "POST", f"/v1/jobs/{self.job_id}/cancel")
 
     def __aiter__(self) -> Self:
         return self
@@ -62,6 +68,7 @@ class TokenStream:
     async def __anext__(self) -> str:
         if self._ended:
             raise StopAsyncIteration
+        await self._acknowledge()
         event = await self._next_event()
         self.last_id = int(event.id)
         told = event.json()
@@ -80,6 +87,14 @@ class TokenStream:
             kind = UNREAD if told["reason"] == UNREAD.reason else CANCELLED
             raise error_of({"code": kind.code, "message": f"the job was cancelled: {kind.reason}"})
         self.finish_reason, self.usage = told["finish_reason"], told["usage"]
+
+    async def _acknowledge(self) -> None:
+        """Half a window at a time: one request for several tokens, and the model need not wait."""
+        if self._window is None or self.last_id - self._acknowledged < max(self._window // 2, 1):
+            return
+        body = {"id": self.last_id}
+        await ask(self._http, "POST", f"/v1/jobs/{self.job_id}/ack", json=body)
+        self._acknowledged = self.last_id
 
     async def _next_event(self) -> ServerSentEvent:
         for attempt in range(TRIES):
@@ -117,14 +132,3 @@ class TokenStream:
             with suppress(httpx.TransportError, httpx.StreamError):
                 async for _ in events:
                     pass
-
-
-async def cancel_job(http: httpx.AsyncClient, job_id: str) -> None:
-    """Tell the server that nobody wants the job, for as often as it takes within `TRIES`."""
-    for attempt in range(TRIES):
-        try:
-            await http.post(f"/v1/jobs/{job_id}/cancel")
-        except httpx.TransportError:
-            await trio.sleep(FIRST_PAUSE_S * 2**attempt)
-        else:
-            return

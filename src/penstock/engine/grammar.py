@@ -45,6 +45,8 @@ class Matcher:
         self.state = state
         self.size = size
         """Ids that its masks cover: the model's and the tokenizer's."""
+        self.broken = False
+        """llguidance has failed on it otherwise than by an error of its own."""
         self._param = param
 
     @property
@@ -55,7 +57,7 @@ class Matcher:
     @property
     def error(self) -> PenstockError | None:
         """Why it cannot be followed any further, for the client."""
-        if not self.state.is_error():
+        if not self.broken and not self.state.is_error():
             return None
         return invalid(
             self._param,
@@ -64,7 +66,10 @@ class Matcher:
 
     def accept(self, token_id: int) -> None:
         """Go on by one token; afterwards `error` may be set."""
-        self.state.consume_token(token_id)
+        try:
+            self.state.consume_token(token_id)
+        except BaseException:  # a panic in Rust is no Exception
+            self.broken = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

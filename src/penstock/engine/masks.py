@@ -41,12 +41,23 @@ class Masks:
 
     def _compute(self, matchers: Sequence[Matcher]) -> npt.NDArray[np.bool_]:
         words = np.zeros((len(matchers), -(-matchers[0].size // 32)), np.uint32)
-        states = [(matcher.state, row) for row, matcher in enumerate(matchers)]
-        self._executor.unsafe_compute_mask_ptr(
-            states, words.ctypes.data, words.shape[1] * 4, len(matchers)
-        )
+        if not self._fill(matchers, words):
+            for row, matcher in enumerate(matchers):
+                matcher.broken |= not self._fill([matcher], words[row : row + 1])
         octets = words.view(np.uint8)
         return np.unpackbits(octets, axis=1, count=self._vocab_size, bitorder="little").view(bool)
+
+    def _fill(self, matchers: Sequence[Matcher], words: npt.NDArray[np.uint32]) -> bool:
+        """Whether all could be computed. Where not, the words of none are to be relied on."""
+        states = [(matcher.state, row) for row, matcher in enumerate(matchers)]
+        try:
+            self._executor.unsafe_compute_mask_ptr(
+                states, words.ctypes.data, words.shape[1] * 4, len(matchers)
+            )
+        except BaseException:  # a panic in Rust is no Exception
+            words[:] = 0
+            return False
+        return True
 
     @cached_property
     def _executor(self) -> LLExecutor:

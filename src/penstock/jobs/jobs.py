@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 RECORD_BYTES = 512
 """Reserved for each token of a log; 290 were measured for one of a few characters."""
+KEEP_S = 5.0
+"""How long keeping what has been generated may hold up whoever wants to leave."""
 
 
 def new_job_id() -> str:
@@ -117,10 +119,12 @@ class Jobs:
         """Keep what was generated otherwise, as a job that has ended. Raises `PenstockError`."""
         reserved = 2 * RECORD_BYTES + 4 * (len(text) + order.request.characters)
         log = await self.store.create(Job(job_id, order, reserved))
-        epoch = await log.claim()
-        if text:
-            await log.append(epoch, Delta(text, (), end.through), urgent=True)
-        await log.append(epoch, end, urgent=True)
+        # A client that leaves here would leave a job behind that nobody ends, and its room is lost.
+        with trio.move_on_after(KEEP_S, shield=True):
+            epoch = await log.claim()
+            if text:
+                await log.append(epoch, Delta(text, (), end.through), urgent=True)
+            await log.append(epoch, end, urgent=True)
 
     async def find(self, owner: str, job_id: str) -> Log:
         """The log of a job of `owner`. Raises `PenstockError`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,7 +51,7 @@ class ToolBody(msgspec.Struct):
 class Choice(msgspec.Struct):
     """Which of the tools to use: auto, any, none, or the one of that name."""
 
-    type: str
+    type: Literal["auto", "any", "none", "tool"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 

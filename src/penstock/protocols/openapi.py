@@ -56,6 +56,7 @@ def _render(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {kind: {} for kind in operation.answers}
     told["responses"] = {
         "200": {"description": "The answer.", **({"content": content} if content else {})},
+        **({"204": {"description": "Nothing follows what was read."}} if operation.ends else {}),
         "default": {"description": "What was wrong.", "content": {JSON[0]: {}}},
     }
     return told

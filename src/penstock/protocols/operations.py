@@ -32,7 +32,10 @@ class ListQuery(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. `bodies` are alternatives; `required` are fields of the first."""
+    """One method of one path. `bodies` are alternatives; `required` are fields of the first.
+
+    `ends` says that it answers 204 where nothing follows what was read.
+    """
 
     method: str
     path: str
@@ -43,6 +46,7 @@ class Operation:
     required: tuple[str, ...] = ()
     numbers: Mapping[str, Bounds] | None = None
     answers: tuple[str, ...] = JSON
+    ends: bool = False
 
 
 def _post(path: str, tag: str, summary: str, *bodies: Any, **more: Any) -> Operation:  # noqa: ANN401
@@ -150,6 +154,7 @@ OPERATIONS: Sequence[Operation] = (
         query=native.Query,
         required=("prompt",),
         answers=_EVENTS,
+        ends=True,
     ),
     _post("/v1/jobs", "Jobs", "Start an answer that outlives its readers.", jobs.JobBody),
     _get("/v1/jobs", "Jobs", "The jobs that are kept, newest first.", query=ListQuery),
@@ -163,6 +168,7 @@ OPERATIONS: Sequence[Operation] = (
         "A job's events, from the first or behind the last that was read.",
         query=StreamQuery,
         answers=_EVENTS,
+        ends=True,
     ),
     _post("/v1/requests/{request_id}/cancel", "Operation", "End a request, by its x-request-id."),
     _get("/v1/usage", "Operation", "What the caller has used of its key's limits."),

@@ -29,6 +29,7 @@ async def answer(
 ) -> None:
     """Generate on this client's account until it leaves. `name` is what the answer calls itself."""
     origin.name_generation(name)
+    exchange.generates = True
     asked = replace(request, caller=exchange.caller)
     generate = partial(service.generate, asked, encoder, sink, exchange.live)
     await while_connected(exchange, generate)

@@ -15,6 +15,7 @@ import trio
 
 from penstock import origin
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
+from penstock.jobs.store import Log
 from penstock.live import Live
 from penstock.protocols import openai
 from penstock.requests import Caller
@@ -56,7 +57,10 @@ class Exchange:
         self.scope = scope
         self.number = origin.current().request_id
         self.live = Live(self.number)
-        """The generation that answers it, if one does."""
+        """The generation that answers it, if `generates`."""
+        self.generates = False
+        self.job: Log | None = None
+        """The job that it is the only reader of, if it asked for one."""
         self.responding = False
         self._receive = receive
         self._send = send

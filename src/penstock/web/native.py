@@ -24,6 +24,7 @@ async def chat_stream(service: Service, exchange: Exchange) -> None:
 async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -> None:
     order = service.jobs.attended(request, service.resolve(request.model, request.caller).name)
     log = (await service.jobs.submit(order)).log
+    exchange.job = log
     encoder = ChatStreamEncoder(log.job.job_id)
     await read_log(service, exchange, log, 0, encoder)
 
@@ -39,5 +40,6 @@ async def _resume(service: Service, exchange: Exchange, told: bytes) -> None:
     except PenstockError:
         await exchange.respond(204, (), b"")
         return
+    exchange.job = log
     encoder = ChatStreamEncoder(job_id, after)
     await while_connected(exchange, partial(read_log, service, exchange, log, after, encoder))

@@ -50,7 +50,7 @@ def make_ops(service: Service, requests: Requests, *, shows_metrics: bool) -> Qu
     _add_health(app, service)
     if shows_metrics:
         _add_metrics(app, service)
-    _add_cancel(app, requests)
+    _add_cancel(app, service, requests)
     _add_info(app, service)
     add_docs(app)
     app.after_request(_name)
@@ -118,10 +118,11 @@ def _add_errors(app: QuartTrio, service: Service) -> None:
         return _render(internal())
 
 
-def _add_cancel(app: QuartTrio, requests: Requests) -> None:
+def _add_cancel(app: QuartTrio, service: Service, requests: Requests) -> None:
     @app.post("/v1/requests/<request_id>/cancel")
     async def cancel_request(request_id: str) -> Response:
-        status = requests.cancel(request_id, caller_of(request.scope))
+        caller = caller_of(request.scope)
+        status = await requests.cancel(service.jobs, request_id, caller)
         return _json({"request_id": request_id, "status": status})
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from penstock.errors import CANCELLED, REQUEST_NOT_FOUND, PenstockError
 from penstock.events import Finished
+from penstock.jobs.jobs import Jobs
 from penstock.requests import Caller
 from penstock.web.exchange import Exchange
 
@@ -31,16 +32,24 @@ class Requests:
         finally:
             del self._running[exchange.number]
 
-    def cancel(self, number: str, caller: Caller) -> str:
+    async def cancel(self, jobs: Jobs, number: str, caller: Caller) -> str:
         """End a generation of `caller`, or anybody's for an admin, and say how it stands.
 
-        Raises `PenstockError`.
+        Raises `PenstockError`, also for a request that reads what another one has started.
         """
         exchange = self._running.get(number)
         if exchange is None or not (caller.admin or exchange.caller.account == caller.account):
             raise PenstockError(
                 REQUEST_NOT_FOUND, "no such request is running here; its x-request-id names it"
             )
-        live = exchange.live
-        live.stop(PenstockError(CANCELLED, "cancelled by the client"))
-        return "finished" if isinstance(live.terminal, Finished) else "cancelled"
+        if exchange.job is not None:
+            terminal = (await jobs.cancel(exchange.job)).terminal
+        elif exchange.generates:
+            exchange.live.stop(PenstockError(CANCELLED, "cancelled by the client"))
+            terminal = exchange.live.terminal
+        else:
+            raise PenstockError(
+                REQUEST_NOT_FOUND,
+                "this request generates nothing itself; cancel the job or the response by its id",
+            )
+        return "finished" if isinstance(terminal, Finished) else "cancelled"

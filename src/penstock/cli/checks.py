@@ -1,0 +1,143 @@
+"""What `penstock doctor` looks at. Each check says what it found and, if need be, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import onnxruntime as ort
+
+from penstock import __version__
+from penstock.build import choose_max_len
+from penstock.cli.providers import why_not
+from penstock.engine.folder import ModelFolder
+from penstock.engine.model import Model, ModelError, load_model
+from penstock.engine.tokenizer import load_tokenizer
+from penstock.memory import available_bytes
+from penstock.models import embedded_model, parse_models
+from penstock.settings import Settings
+from penstock.web.listeners import BindError, bind_all, check_reach
+
+PACKAGES = ("onnxruntime-gpu", "onnxruntime", "trio", "hypercorn", "tokenizers")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`advice` is what to do about it; `fatal` is what a server would not start with."""
+
+    what: str
+    advice: str = ""
+    fatal: bool = False
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def check_versions(_: Settings) -> Iterator[Finding]:
+    system = platform.platform(terse=True)
+    yield Finding(f"penstock {__version__}, Python {platform.python_version()} on {system}")
+    found = {name: _version(name) for name in PACKAGES}
+    yield Finding(", ".join(f"{name} {told}" for name, told in found.items() if told))
+    if found["onnxruntime"] and found["onnxruntime-gpu"]:
+        yield Finding(
+            "onnxruntime and onnxruntime-gpu overwrite each other's files",
+            "pip uninstall onnxruntime onnxruntime-gpu, then install penstock again",
+        )
+
+
+def check_providers(_: Settings) -> Iterator[Finding]:
+    """What onnxruntime lists was compiled in; whether it works is another matter."""
+    graph = ModelFolder.locate(embedded_model()).graph
+    for provider in ort.get_available_providers():
+        reason = why_not(provider, graph)
+        yield Finding(f"{provider}: {reason or 'works'}")
+
+
+def check_threads(settings: Settings) -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    allowed = min(cores, cpu_quota())
+    used = settings.threads or cores
+    what = f"{allowed:g} of {os.cpu_count()} CPUs may be used; the model runs on "
+    what += f"{settings.threads} threads" if settings.threads else "as many as onnxruntime chooses"
+    too_many = f"set --threads {max(int(allowed), 1)}: more than there are CPUs wait for each other"
+    yield Finding(what, too_many if used > allowed else "")
+
+
+def check_models(settings: Settings) -> Iterator[Finding]:
+    """Opened one after another, as `serve` would, and closed again."""
+    try:
+        folders = parse_models(settings.model)
+    except ValueError as error:
+        yield Finding(str(error), "see penstock serve --help", fatal=True)
+        return
+    for name, folder in folders.items():
+        try:
+            load_tokenizer(folder)
+            model = load_model(folder, device=settings.device, threads=settings.threads)
+            yield Finding(f"model {name} opens ({model.file})")
+            yield _memory(settings, name, model, len(folders))
+        except ModelError as error:
+            yield Finding(f"model {name}: {error}", "docs/models.md says what works", fatal=True)
+
+
+def check_address(settings: Settings) -> Iterator[Finding]:
+    """Taken for a moment, as `serve` would. Not tried for a UNIX socket: that would replace it."""
+    if settings.uds:
+        return
+    try:
+        listeners = bind_all(settings)
+    except BindError as error:
+        yield Finding(str(error), "stop what listens there, or choose another --port", fatal=True)
+        return
+    try:
+        warning = check_reach(settings, listeners)
+        yield Finding(warning or f"port {settings.port} of {settings.host} is free")
+    except BindError as error:
+        yield Finding(f"{settings.host}:{settings.port} would be open to all", str(error), True)
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+CHECKS: dict[str, Check] = {
+    "versions": check_versions,
+    "providers": check_providers,
+    "threads": check_threads,
+    "models": check_models,
+    "address": check_address,
+}
+
+
+def cpu_quota(file: Path = CPU_MAX) -> float:
+    """CPUs that a container may use (cgroup v2); infinite without a limit."""
+    try:
+        quota, period = file.read_text().split()
+        return float(quota.replace("max", "inf")) / float(period)
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def _memory(settings: Settings, name: str, model: Model, models: int) -> Finding:
+    """What the KV cache may grow to. Raises `ModelError` where that does not fit."""
+    free_bytes = available_bytes()
+    chosen, limit = choose_max_len(settings, model, free_bytes, models), model.spec.max_positions
+    cache_bytes = settings.slots * chosen * model.spec.kv_bytes_per_token
+    what = (
+        f"model {name}: KV cache of up to {cache_bytes >> 20} MiB for {settings.slots} slots of "
+        f"{chosen} tokens; {free_bytes >> 20} MiB of memory are free"
+    )
+    shorter = f"the model was made for {limit} tokens; lower --slots for longer requests"
+    return Finding(what, shorter if chosen < limit and not settings.max_len else "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
