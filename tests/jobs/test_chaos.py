@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from tests.redis_server import RedisServer
-from tests.wire.servers import Server
+from tests.wire.servers import Server, until
 
 from .fleet import Fleet, kill
 
@@ -30,6 +30,8 @@ STREAMS = 16
 SEEDS = range(4)
 TOKENS = 200
 LEASE_S = 1
+ARRIVING_S = 0.2
+"""After that, what a process had sent when it was stopped has been done."""
 PATIENCE_S = 60
 BODY = {"prompt": "Once upon a time", "max_tokens": TOKENS, "ignore_eos": True}
 
@@ -44,6 +46,7 @@ class World:
         self.workers = [fleet.start("worker") for _ in range(2)]
         self.references: dict[int, str] = {}
         self.done = 0
+        self.taken_over = 0
 
     async def kill_worker(self, random: Random) -> None:
         await self._replace(self.workers, "worker", random)
@@ -52,11 +55,25 @@ class World:
         await self._replace(self.edges, "edge", random)
 
     async def stop_worker(self, random: Random) -> None:
-        """For longer than its lease; then it wakes up."""
+        """For longer than its lease. When it wakes up it finds out of each job that was taken over."""
         worker = random.choice(self.workers)
         worker.signal(signal.SIGSTOP)
+        await trio.sleep(ARRIVING_S)
+        before = {job_id: self._writer(job_id) for job_id in self._running()}
         await trio.sleep(2 * LEASE_S)
+        taken = [job_id for job_id, writer in before.items() if self._writer(job_id) != writer]
         worker.signal(signal.SIGCONT)
+        for job_id in taken:
+            await until(partial(_has_lost, worker, job_id), f"insight into {job_id}")
+        self.taken_over += len(taken)
+
+    def _running(self) -> list[str]:
+        """Jobs that somebody has the lease of."""
+        told = self.redis.ask("ZRANGE", "{penstock}:leases:default", "0", "-1").decode()
+        return [word for word in told.split() if word.startswith("job_")]
+
+    def _writer(self, job_id: str) -> bytes:
+        return self.redis.ask("HGET", f"{{penstock}}:job:{job_id}", "holder")
 
     async def kill_redis(self, random: Random) -> None:
         self.redis.kill()
@@ -70,6 +87,12 @@ class World:
 
     def url(self, random: Random) -> str:
         return random.choice(self.edges).url
+
+
+def _has_lost(worker: Server, job_id: str) -> bool:
+    """Whether it was told that it writes this job no more."""
+    lines = worker.log().splitlines()
+    return any("another process goes on" in line and job_id in line for line in lines)
 
 
 class Client:
@@ -165,4 +188,6 @@ async def test_nothing_is_lost_and_nothing_comes_twice(world: World, harm: Harm)
             await harm(world, random)
         stopped.set()
     assert world.done >= STREAMS
-    print(f"{harm.__name__}: {KILLS} times, {world.done} jobs as they should be")  # noqa: T201
+    assert world.taken_over or harm is not World.stop_worker
+    told = f"{harm.__name__}: {KILLS} times, {world.done} jobs as they should be"
+    print(told, f"{world.taken_over} taken from sleepers")  # noqa: T201
