@@ -13,6 +13,7 @@ from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.admission import Room
 from penstock.choosing import allowed, choose
 from penstock.deadlines import Deadline
 from penstock.ending import Asked
@@ -194,8 +195,8 @@ class Service:
     def decodes(self) -> bool:
         return bool(self.models)
 
-    def room(self) -> Mapping[str, int]:
-        """Free slots of each model, for jobs from elsewhere."""
+    def room(self) -> Mapping[str, Room]:
+        """Slots of each model, for jobs from elsewhere."""
         return {name: served.admission.room for name, served in self.models.items()}
 
     def most_tokens(self, request: GenerateRequest) -> int:

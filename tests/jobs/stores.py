@@ -65,9 +65,10 @@ def job(
     keep_s: float = 10,
     reserved: int = 100,
     listed: bool = True,
+    answers: int = 1,
 ) -> Job:
     order = Order(
-        request=GenerateRequest(prompt="x"),
+        request=GenerateRequest(prompt="x", n=answers),
         model="default",
         keep_s=keep_s,
         window=window,

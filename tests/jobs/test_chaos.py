@@ -55,7 +55,7 @@ class World:
         await self._replace(self.edges, "edge", random)
 
     async def stop_worker(self, random: Random) -> None:
-        """For longer than its lease. When it wakes up it finds out of each job that was taken over."""
+        """For longer than its lease. When it wakes up it hears of each job that was taken over."""
         worker = random.choice(self.workers)
         worker.signal(signal.SIGSTOP)
         await trio.sleep(ARRIVING_S)
@@ -189,5 +189,5 @@ async def test_nothing_is_lost_and_nothing_comes_twice(world: World, harm: Harm)
         stopped.set()
     assert world.done >= STREAMS
     assert world.taken_over or harm is not World.stop_worker
-    told = f"{harm.__name__}: {KILLS} times, {world.done} jobs as they should be"
-    print(told, f"{world.taken_over} taken from sleepers")  # noqa: T201
+    figures = f"{KILLS} times, {world.done} jobs, {world.taken_over} taken from sleepers"
+    print(f"{harm.__name__}: {figures}")  # noqa: T201

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -30,6 +30,15 @@ def ask(server: Server, **changes: object) -> tuple[HTTPConnection, HTTPResponse
     connection = HTTPConnection(server.host, server.port, timeout=60)
     connection.request("POST", "/v1/completions", json.dumps(BODY | changes).encode())
     return connection, connection.getresponse()
+
+
+def ask_later(
+    server: Server, **changes: object
+) -> tuple[HTTPConnection, Callable[[], HTTPResponse]]:
+    """Has asked; call the second for the response."""
+    connection = HTTPConnection(server.host, server.port, timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps(BODY | changes).encode())
+    return connection, connection.getresponse
 
 
 def reference(server: Server, **changes: object) -> str:
@@ -178,6 +187,22 @@ def test_a_worker_answers_nobody_and_roles_need_a_shared_store(fleet: Fleet) -> 
     for option in ("--role=edge", "--workers=2"):
         code, told = run_serve(option, "--port=0")
         assert (code, "set --store" in told) == (1, True)
+
+
+def test_answers_that_wait_for_several_slots_come_without_a_queue(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    worker = fleet.start("worker", "--slots=2", "--queue=0")
+    asked = {"max_tokens": 20, "seed": 7, "temperature": 1, "n": 2}
+    held = submit(edge, max_tokens=400, window=5)
+    wait_until(lambda: last_id(edge, held) == 5, "its window")
+    connection, response = ask_later(edge, **asked)
+    in_line = ("LLEN", "{penstock}:queue:default")
+    wait_until(lambda: fleet.redis.ask(*in_line) == b":1\r\n", "its place in line")
+    assert worker.gauge("active") == 1
+    edge.ask("POST", f"/v1/jobs/{held}/cancel")
+    told = json.loads(response().read())
+    connection.close()
+    assert told["choices"] == edge.ask("POST", "/v1/completions", BODY | asked).json["choices"]
 
 
 def test_several_processes_share_a_port_and_their_jobs(fleet: Fleet) -> None:

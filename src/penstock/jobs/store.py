@@ -102,6 +102,18 @@ class Store(Protocol):
     def held(self) -> Held: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job to run, which this process writes in `epoch`.
+
+    `tries` is how often a process has begun it, without those that gave it back.
+    """
+
+    log: Log
+    epoch: int
+    tries: int
+
+
 @runtime_checkable
 class SharedStore(Store, Protocol):
     """One that several processes use: some make jobs, and others run them.
@@ -112,10 +124,11 @@ class SharedStore(Store, Protocol):
     async def offer(self, job: Job) -> Log:
         """`create`, and whoever has room for it runs it. Raises `PenstockError`."""
 
-    async def take(self, models: Sequence[str], count: int) -> Sequence[tuple[Log, int]]:
-        """At most `count` jobs to run, each with the epoch in which this process writes it.
+    async def take(self, model: str, free: int, slots: int) -> Sequence[Taken]:
+        """Jobs of `model` for a process with so many slots, of which some are `free`.
 
-        Those whose writers are dead go first; their logs say how far they are. Raises
+        Those whose writers are dead go first; their logs say how far they are. One with several
+        answers waits, in its turn, until as many slots are free, or all are. Raises
         `PenstockError` where the store is away.
         """
 

@@ -11,12 +11,13 @@ from typing import Protocol
 import trio
 
 from penstock import origin
+from penstock.admission import Room
 from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError, internal
 from penstock.events import Delta, Event, Failed
 from penstock.generation import Generation
 from penstock.jobs.job import Order
 from penstock.jobs.runner import Accounted, Run
-from penstock.jobs.store import LeaseLostError, Log, SharedStore
+from penstock.jobs.store import LeaseLostError, Log, SharedStore, Taken
 from penstock.live import Live
 from penstock.progress import Progress, read_progress
 from penstock.requests import GenerateRequest
@@ -24,15 +25,15 @@ from penstock.requests import GenerateRequest
 log = logging.getLogger(__name__)
 
 BATCH = 512
-MOST_EPOCHS = 20
+MOST_TRIES = 20
 """A job that was begun so often without an end takes its workers down with it."""
 
 
 class WorkerHost(Accounted, Protocol):
     """What goes on with generations, where there are slots for them."""
 
-    def room(self) -> Mapping[str, int]:
-        """Free slots of each model."""
+    def room(self) -> Mapping[str, Room]:
+        """Of each model."""
 
     def admit(
         self, request: GenerateRequest, live: Live, before: list[Progress]
@@ -65,19 +66,22 @@ class Worker:
 
     async def _take(self, nursery: trio.Nursery) -> None:
         """Each is inside before there is another look at what is free."""
-        for model, free in self._host.room().items():
-            for job, epoch in await self._store.take([model], free) if free > 0 else ():
+        for model, room in self._host.room().items():
+            if not room.free:
+                continue
+            for taken in await self._store.take(model, room.free, room.slots):
                 inside = trio.Event()
-                nursery.start_soon(self._work, job, epoch, inside)
+                nursery.start_soon(self._work, taken, inside)
                 await inside.wait()
 
-    async def _work(self, job: Log, epoch: int, inside: trio.Event) -> None:
+    async def _work(self, taken: Taken, inside: trio.Event) -> None:
+        job = taken.log.job
         try:
-            asked = replace(job.job.order.origin, generation_id=job.job.job_id)
+            asked = replace(job.order.origin, generation_id=job.job_id)
             with origin.entered(asked):
-                await self._go_on(job, epoch, inside)
+                await self._go_on(taken, inside)
         except LeaseLostError:
-            log.warning("another process goes on with a job", extra={"job": job.job.job_id})
+            log.warning("another process goes on with a job", extra={"job": job.job_id})
         except Exception:
             # Its lease runs out, and another one tries.
             log.exception("a job failed")
@@ -85,11 +89,12 @@ class Worker:
             inside.set()
             self._more.set()
 
-    async def _go_on(self, job: Log, epoch: int, inside: trio.Event) -> None:
+    async def _go_on(self, taken: Taken, inside: trio.Event) -> None:
+        job, epoch = taken.log, taken.epoch
         order, job_id = job.job.order, job.job.job_id
         request, live = replace(order.request, model=order.model), Live(job_id)
         try:
-            if epoch > MOST_EPOCHS:
+            if taken.tries > MOST_TRIES:
                 raise internal()
             before = read_progress(await _told(job), request.n)
             async with self._host.admit(request, live, before) as source:
@@ -105,7 +110,7 @@ class Worker:
 
     def _is_full(self, error: PenstockError, order: Order) -> bool:
         """An account that is at its limits is told so: it would be taken again at once."""
-        free = self._host.room()[order.model]
+        free = self._host.room()[order.model].free
         return error.kind is OVERLOADED and free < order.request.n
 
 

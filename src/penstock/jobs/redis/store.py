@@ -22,7 +22,7 @@ from penstock.jobs.redis.link import AwayError, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.redis.watch import RedisWatch
-from penstock.jobs.store import Held, Log
+from penstock.jobs.store import Held, Log, Taken
 
 BEATS = 5
 """Signs of life within the time after which a process without one is taken for dead."""
@@ -71,13 +71,11 @@ class RedisStore:
     async def offer(self, job: Job) -> RedisLog:
         return await self._create(job, str(self._line))
 
-    async def take(self, models: Sequence[str], count: int) -> Sequence[tuple[RedisLog, int]]:
+    async def take(self, model: str, free: int, slots: int) -> Sequence[Taken]:
         link = self.link
-        found = await link.call(
-            scripts.TAKE, link.now, link.lapsed, str(link.lease_s), count, *models
-        )
-        logs = [(self._log(each), each) for each in found]
-        return [(log, log.begin(Snapshot.of(each[3]))) for log, each in logs]
+        told = (link.now, link.lapsed, str(link.lease_s), model, free, slots)
+        found = await link.call(scripts.TAKE, *told)
+        return [self._taken(each, tries) for *each, tries in found]
 
     async def wait_work(self) -> None:
         """Or, at the latest, until a sign of life is due: a call may have been missed."""
@@ -109,6 +107,7 @@ class RedisStore:
             order.model,
             line,
             str(self.link.lease_s),
+            order.request.n,
         )
         self._take(held)
         if outcome == b"busy":
@@ -170,6 +169,10 @@ class RedisStore:
 
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
         return self._log(found[0]) if found else None
+
+    def _taken(self, found: Found, tries: int) -> Taken:
+        log = self._log(found)
+        return Taken(log, log.begin(Snapshot.of(found[3])), tries)
 
     def _log(self, found: Found) -> RedisLog:
         """The one object there is here for a job."""

@@ -36,10 +36,23 @@ local function claim(id, model, now, lease_s)
   lease(id, model, now, lease_s)
 end
 
--- One worker that has asked for more than there was hears that there is something.
-local function call_worker(model)
-  local worker = redis.call('SPOP', idle_of(model))
-  while worker and not alive(worker) do worker = redis.call('SPOP', idle_of(model)) end
+-- The worker that has asked for the most more than there was, if any has.
+local function idle_worker(model)
+  local worker = redis.call('ZREVRANGE', idle_of(model), 0, 0)[1]
+  while worker and not alive(worker) do
+    redis.call('ZREM', idle_of(model), worker)
+    worker = redis.call('ZREVRANGE', idle_of(model), 0, 0)[1]
+  end
+  return worker
+end
+
+-- One of them hears that there is something.
+local function call_worker(model, answers)
+  local worker = idle_worker(model)
+  if not worker then return end
+  if tonumber(redis.call('ZINCRBY', idle_of(model), -answers, worker)) <= 0 then
+    redis.call('ZREM', idle_of(model), worker)
+  end
   wake(worker, '-', 'work', 0)
 end
 
