@@ -1,4 +1,4 @@
-"""What an edge does like a whole server: keys, forced tools, sockets; and what outlives a process."""
+"""What an edge does like a whole server (keys, tools, sockets), and what outlives a process."""
 
 from __future__ import annotations
 
