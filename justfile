@@ -105,6 +105,12 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
+    for program in redis-server spin; do
+        if ! command -v $program >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            (apt-get update -q && apt-get install -qy --no-install-recommends $program) ||
+                echo "$program cannot be installed: its tests are skipped"
+        fi
+    done
     # Without these, the tests that use them are skipped. Chromium: browsers, EventSource.
     if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||

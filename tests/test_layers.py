@@ -22,8 +22,10 @@ LAYERS = {
     "penstock.errors": 0,
     "penstock.settings": 0,
     "penstock.access_settings": 0,
+    "penstock.store_settings": 0,
     "penstock.limits": 0,
     "penstock.models": 0,
+    "penstock.progress": 0,
     "penstock.access": 1,
     "penstock.access.allowance": 2,
     "penstock.access.ledger": 2,
@@ -45,6 +47,9 @@ LAYERS = {
     "penstock.generation": 2,
     "penstock.jobs.job": 0,
     "penstock.jobs.window": 1,
+    "penstock.jobs.redis.address": 1,
+    "penstock.jobs.redis.codec": 1,
+    "penstock.jobs.redis.snapshot": 1,
     "penstock.jobs": 2,
     "penstock.accounting": 2,
     "penstock.admission": 2,
@@ -65,7 +70,10 @@ LAYERS = {
     "penstock.loadgen": 4,
     "penstock.streams": 2,
     "penstock.choosing": 2,
+    "penstock.readiness": 2,
+    "penstock.lives": 2,
     "penstock.service": 3,
+    "penstock.edge_service": 3,
     "penstock.tracing": 3,
     "penstock.otel": 3,
     "penstock.memory": 3,
@@ -88,7 +96,7 @@ APART = [
 ALLOWED = {
     0: {"msgspec"},
     1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "llguidance"},
-    2: {"trio", "outcome", "prometheus_client", "structlog"},
+    2: {"trio", "outcome", "prometheus_client", "structlog", "glide"},
     3: {"trio", "opentelemetry"},
     4: {
         "trio",
@@ -131,6 +139,10 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def root_of(module: str) -> str:
+    return module.split(".")[0]
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_down(path: Path) -> None:
     layer = layer_of(name_of(path))
@@ -150,6 +162,12 @@ def test_foreign_packages_stay_in_their_layer(path: Path) -> None:
     third_party = {name for name in foreign if name not in sys.stdlib_module_names}
     if layer is not None:
         assert third_party <= ALLOWED[layer]
+
+
+def test_only_one_room_knows_redis() -> None:
+    knowing = {name_of(path) for path in FILES if "glide" in map(root_of, imports_of(path))}
+    assert knowing
+    assert all(name.startswith("penstock.jobs.redis.") for name in knowing)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

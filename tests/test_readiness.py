@@ -11,7 +11,7 @@ from penstock.engine.interrupt import Interrupt
 from penstock.engine.model import Model
 from penstock.engine.sequence import EngineSequence, Result
 from penstock.engine.tokenizer import Tokenizer
-from penstock.service import STUCK_S
+from penstock.readiness import STUCK_S
 from penstock.settings import Settings
 from penstock.web.app import App
 from tests.asgi import MemoryClient, fetch, post, running

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil, inf
 from typing import TypeAlias
 
@@ -26,6 +27,14 @@ _SMOOTHING = 0.2
 
 Displace: TypeAlias = Callable[[str, int, int, PenstockError], bool]
 """For an account with so many arriving: end others in so many places with an error, or nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Slots: those that are free, and all."""
+
+    free: int
+    slots: int
 
 
 class Place:
@@ -106,6 +115,11 @@ class Admission:
     def places(self) -> int:
         """How many may be inside at once."""
         return min(self._slots + self._queue, self._max_streams)
+
+    @property
+    def room(self) -> Room:
+        """Slots that no request has a place for."""
+        return Room(0 if self.draining else max(self._slots - self.taken, 0), self._slots)
 
     @property
     def retry_after_s(self) -> int:

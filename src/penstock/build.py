@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypedDict
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
+from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
+from penstock.engine.folder import ModelFolder
 from penstock.engine.grammar import Grammars
 from penstock.engine.model import Model, ModelError, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
@@ -14,6 +19,9 @@ from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
 from penstock.grammar_trial import GrammarTrial
 from penstock.jobs.job import JobBounds
+from penstock.jobs.memory import MemoryStore
+from penstock.jobs.redis.address import parse_address
+from penstock.jobs.store import MakeStore
 from penstock.limits import Limits
 from penstock.memory import available_bytes
 from penstock.models import parse_models
@@ -21,12 +29,23 @@ from penstock.pipeline import Pace
 from penstock.protocols.speech import Speech
 from penstock.protocols.tool_formats import detect
 from penstock.schedule import Schedule
-from penstock.served import Served
+from penstock.served import Offered, Served
 from penstock.service import Service
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 
 Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
+
+
+class Common(TypedDict):
+    """Arguments that every service takes."""
+
+    limits: Limits
+    pace: Pace
+    job_bounds: JobBounds
+    make_store: MakeStore
+    log_prompts: bool
+
 
 KV_SHARE = 0.5
 """Of the memory that is free, what KV caches may come to take unless they are told otherwise."""
@@ -35,11 +54,15 @@ MIN_LEN = 128
 
 
 def build_service(settings: Settings, report: Report = lambda line: None) -> Service:
-    """Load the models and put a service around them. Raises `ModelError`."""
+    """Load the models and put a service around them. Raises `ModelError` and `SettingsError`."""
+    if settings.role != "all":
+        check_shared(settings)
     try:
         folders = parse_models(settings.model)
     except ValueError as error:
         raise ModelError(str(error)) from None
+    if settings.role == "edge":
+        return make_edge(settings, folders)
     thread = EngineThread()
     models = []
     for name, folder in folders.items():
@@ -117,34 +140,77 @@ def serve_engine(
     decoder = Decoder(engine, schedule, thread)
     spec = engine.model.spec
     grammars = Grammars(tokenizer.vocabulary, spec.vocab_size, spec.eos_ids)
+    admission = Admission(
+        slots=settings.slots,
+        queue=settings.queue,
+        max_streams=settings.max_streams,
+        max_streams_per_client=settings.max_streams_per_client,
+        waiting=lambda: schedule.waiting - schedule.free,
+        displace=decoder.displace,
+    )
     return Served(
         name=name,
         created=int(engine.model.file.stat().st_mtime),
         tokenizer=tokenizer,
+        speech=make_speech(tokenizer, grammars),
+        words=spec.vocab_size,
+        max_len=engine.max_len,
+        device=engine.model.device,
+        places=admission.places,
+        default_max_tokens=settings.max_tokens,
         decoder=decoder,
-        admission=Admission(
-            slots=settings.slots,
-            queue=settings.queue,
-            max_streams=settings.max_streams,
-            max_streams_per_client=settings.max_streams_per_client,
-            waiting=lambda: schedule.waiting - schedule.free,
-            displace=decoder.displace,
-        ),
+        admission=admission,
         grammars=GrammarTrial(grammars, settings.grammar_compile_s),
-        speech=Speech(
-            detect(tokenizer.template_text, tokenizer.knows),
-            thinks="<think>" in tokenizer.template_text,
-            opens_thinking=tokenizer.opens_thinking,
-            special=grammars.special,
-        ),
+    )
+
+
+def make_speech(tokenizer: Tokenizer, grammars: Grammars) -> Speech:
+    """How a model writes what is more than plain text."""
+    return Speech(
+        detect(tokenizer.template_text, tokenizer.knows),
+        thinks="<think>" in tokenizer.template_text,
+        opens_thinking=tokenizer.opens_thinking,
+        special=grammars.special,
+    )
+
+
+def check_shared(settings: Settings) -> None:
+    """Raise `SettingsError` where each process would have jobs of its own."""
+    if settings.store == "memory":
+        raise SettingsError("jobs of several processes need a store that they share; set --store")
+
+
+def make_edge(settings: Settings, folders: Mapping[str, Path]) -> EdgeService:
+    """A service that knows the models' names and words, and loads none of them."""
+    offered = [offer_model(settings, name, path) for name, path in folders.items()]
+    return EdgeService(offered, **_common(settings))
+
+
+def offer_model(settings: Settings, name: str, path: Path) -> Offered:
+    """What the files beside a model say of it. Raises `ModelError`."""
+    folder, tokenizer = ModelFolder.locate(path), load_tokenizer(path)
+    grammars = Grammars(tokenizer.vocabulary, 0, ())
+    max_len = settings.max_len or folder.json("config.json").get("max_position_embeddings")
+    return Offered(
+        name=name,
+        created=int(folder.graph.stat().st_mtime),
+        tokenizer=tokenizer,
+        speech=make_speech(tokenizer, grammars),
+        words=grammars.size,
+        max_len=max_len if isinstance(max_len, int) else 0,
+        device="workers",
+        places=min(settings.queue, settings.max_streams),
         default_max_tokens=settings.max_tokens,
     )
 
 
 def make_service(settings: Settings, models: Sequence[Served], thread: EngineThread) -> Service:
-    return Service(
-        models,
-        thread,
+    return Service(models, thread, **_common(settings))
+
+
+def _common(settings: Settings) -> Common:
+    """What a service needs to know, with models or without."""
+    return Common(
         limits=Limits(
             settings.max_choices,
             settings.max_body_bytes,
@@ -162,5 +228,21 @@ def make_service(settings: Settings, models: Sequence[Served], thread: EngineThr
             max_jobs=settings.max_jobs,
             log_bytes=settings.job_log_bytes,
         ),
+        make_store=choose_store(settings),
         log_prompts=settings.log_prompts,
     )
+
+
+def choose_store(settings: Settings) -> MakeStore:
+    """Where jobs are kept. Raises `SettingsError`."""
+    if settings.store == "memory":
+        return MemoryStore
+    try:
+        address = parse_address(settings.store)
+        # Here, so that whoever keeps jobs in memory needs no client of Redis.
+        from penstock.jobs.redis.store import RedisStore
+    except ValueError as error:
+        raise SettingsError(f"store: {error}") from None
+    except ImportError:
+        raise SettingsError("store: install penstock[redis] to keep jobs in Redis") from None
+    return partial(RedisStore, address, lease_s=settings.lease_s, line=settings.queue)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from penstock.errors import MODEL_NOT_FOUND, PenstockError
 from penstock.requests import Caller
-from penstock.served import Served
+from penstock.served import Offered
 
 DEFAULT_ALIAS = "default"
 # What clients send when nobody chose a model: huggingface_hub "dummy", text-generation "tgi".
 _ANY_MODEL = frozenset({"", DEFAULT_ALIAS, "dummy", "tgi"})
 
 
-def choose(models: Mapping[str, Served], model: str | None, caller: Caller) -> Served:
+def choose(models: Mapping[str, Offered], model: str | None, caller: Caller) -> Offered:
     """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
     asked, its = model or "", allowed(models, caller)
     if served := its.get(asked):
@@ -26,7 +26,7 @@ def choose(models: Mapping[str, Served], model: str | None, caller: Caller) -> S
     )
 
 
-def allowed(models: Mapping[str, Served], caller: Caller) -> dict[str, Served]:
+def allowed(models: Mapping[str, Offered], caller: Caller) -> dict[str, Offered]:
     """The models that `caller` may use, by name."""
     return {
         name: served

@@ -108,7 +108,10 @@ class Decoder:
         short for that.
         """
         readers = [self._register(opened) for opened in self.engine.open_choices(prompt)]
-        self.schedule.arrive(*(reader.entry for reader in readers))
+        # Of choices that go on, the first may have all its tokens, and leaves without a prompt.
+        step = 1 if prompt.given else len(readers)
+        for first in range(0, len(readers), step):
+            self.schedule.arrive(*(reader.entry for reader in readers[first : first + step]))
         self.wake()
         try:
             yield readers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -10,10 +10,13 @@ import trio
 
 from penstock.decoder import Decoder
 from penstock.ending import Asked
+from penstock.engine.grammar import Matcher
+from penstock.engine.sequence import Sampled
 from penstock.engine.text import TextStream
 from penstock.errors import PenstockError
 from penstock.events import Delta, Ended, Figures, Finished, FinishReason, Token, Usage
 from penstock.pipeline import Emit
+from penstock.progress import Progress
 from penstock.reader import TokenSequence
 from penstock.requests import Prompt
 
@@ -28,6 +31,10 @@ class Choice:
     number: int
     text: TextStream
     spend: Spend | None
+    before: Progress
+    eos_ids: Container[int]
+    matcher: Matcher | None = None
+    """Follows what was made before through its grammar."""
     made: int = 0
     """Tokens taken from the decoder so far."""
     seated_s: float | None = None
@@ -36,7 +43,11 @@ class Choice:
     _unsent: list[Token] = field(default_factory=list)
 
     async def decode(self, sequence: TokenSequence, emit: Emit) -> Ended:
-        """Emit text until the answer ends; the slot is free before its last text is taken."""
+        """Emit text until the answer ends; the slot is free before its last text is taken.
+
+        What was told before is made again from the same tokens, and not emitted.
+        """
+        emit = _Behind(emit, self.before.events)
         reason, piece = await self._decode(sequence, emit)
         sequence.close()
         if rest := piece + self.text.flush():
@@ -47,11 +58,8 @@ class Choice:
     async def _decode(self, sequence: TokenSequence, emit: Emit) -> tuple[FinishReason, str]:
         """Why it ended, and what its last token has completed."""
         while True:
-            sampled = await sequence.next_token()
-            if self.spend is not None:
-                await self.spend()
-            if not self.made:
-                self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
+            again = self.made < len(self.before.tokens)
+            sampled = self._again(sequence.prompt) if again else await self._next(sequence)
             self.made += 1
             self._unsent.append(sampled)
             piece = self.text.push(sampled.token_id)
@@ -62,6 +70,26 @@ class Choice:
             if piece:
                 await emit(self._delta(piece, settled=not self.text.holding))
 
+    async def _next(self, sequence: TokenSequence) -> Sampled:
+        sampled = await sequence.next_token()
+        if self.spend is not None:
+            await self.spend()
+        if self.first_s is None:
+            self.seated_s, self.first_s = sequence.entry.seated_s, trio.current_time()
+        return sampled
+
+    def _again(self, prompt: Prompt) -> Sampled:
+        """The next token of those that were made before, with the end that it was."""
+        token_id = self.before.tokens[self.made]
+        if token_id in self.eos_ids and not prompt.ignore_eos:
+            return Sampled(token_id, end="stop")
+        if self.matcher is not None:
+            self.matcher.accept(token_id)
+            if self.matcher.finished:
+                return Sampled(token_id, end="stop")
+        full = self.made + 1 >= prompt.max_tokens
+        return Sampled(token_id, end="length" if full else None)
+
     def _delta(self, text: str, *, settled: bool) -> Delta:
         return Delta(text, self._take(), self.made, self.number, settled)
 
@@ -70,10 +98,25 @@ class Choice:
         return tokens
 
 
+class _Behind:
+    """Drops the first `count` events."""
+
+    def __init__(self, emit: Emit, count: int) -> None:
+        self._emit = emit
+        self._left = count
+
+    async def __call__(self, event: Delta | Ended) -> None:
+        if self._left:
+            self._left -= 1
+        else:
+            await self._emit(event)
+
+
 class Generation:
     """Decodes `prompt` and emits the text of each choice. Call it once.
 
-    `queued` is called once its sequences wait for their slots; `spend` is awaited for each token.
+    `queued` is called once its sequences wait for their slots; `spend` is awaited for each token;
+    `before` is how far another process had come with each choice, if one had begun.
     """
 
     def __init__(
@@ -84,13 +127,18 @@ class Generation:
         queued: Callable[[], None] = lambda: None,
         spend: Spend | None = None,
         asked: Asked = Asked(),  # noqa: B008  # frozen
+        before: Sequence[Progress] = (),
     ) -> None:
         self.prompt = prompt
         self.asked = asked
         self._decoder = decoder
         self._queued = queued
         self._sequences: list[TokenSequence] = []
-        self._choices = [Choice(number, new_text(), spend) for number in range(prompt.n)]
+        eos_ids = decoder.engine.model.spec.eos_ids if before else ()
+        self._choices = [
+            Choice(number, new_text(), spend, progress, eos_ids, _follow(prompt, before))
+            for number, progress in enumerate(before or [Progress()] * prompt.n)
+        ]
 
     @property
     def made(self) -> int:
@@ -153,7 +201,7 @@ class Generation:
 
     async def _decode_all(self, sequences: list[TokenSequence], emit: Emit) -> Ended:
         """Each choice in a task of its own, so that each is stopped by its own reader only."""
-        ended: list[Ended] = []
+        ended = [choice.before.ended for choice in self._choices if choice.before.ended]
         errors: list[PenstockError] = []
 
         async def decode(choice: Choice, sequence: TokenSequence) -> None:
@@ -170,7 +218,19 @@ class Generation:
 
         async with trio.open_nursery() as nursery:
             for choice, sequence in zip(self._choices, sequences, strict=True):
-                nursery.start_soon(decode, choice, sequence)
+                if choice.before.ended:
+                    choice.made = choice.before.ended.through
+                    sequence.close()
+                else:
+                    nursery.start_soon(decode, choice, sequence)
         if errors:
             raise errors[0]
         return ended[-1]
+
+
+def _follow(prompt: Prompt, before: Sequence[Progress]) -> Matcher | None:
+    """Where an answer begins in its grammar, for one that is made again."""
+    if not before or prompt.constraint is None:
+        return None
+    matcher: Matcher = prompt.constraint.start()
+    return matcher

@@ -218,4 +218,6 @@ class Prompt:
     caller: Caller = ANYBODY
     logprobs: int | None = None
     n: int = 1
+    given: tuple[tuple[int, ...], ...] = ()
+    """Of each choice, what another process has made: it is computed again and not handed over."""
     constraint: Constraint | None = None

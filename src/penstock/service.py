@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -12,6 +13,7 @@ from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
 from penstock.access.ledger import Ledger, MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
+from penstock.admission import Room
 from penstock.choosing import allowed, choose
 from penstock.deadlines import Deadline
 from penstock.ending import Asked
@@ -22,19 +24,20 @@ from penstock.gauges import watch_gauges
 from penstock.generation import Generation
 from penstock.jobs.job import JobBounds
 from penstock.jobs.jobs import Jobs
+from penstock.jobs.memory import MemoryStore
 from penstock.jobs.replay import Replay
-from penstock.jobs.store import Log
+from penstock.jobs.store import Log, MakeStore
+from penstock.jobs.worker import Worker
 from penstock.limits import Limits, Use
 from penstock.live import Live
+from penstock.lives import Lives
 from penstock.metrics import Metrics
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import ANYBODY, Caller, GenerateRequest, Limit
-from penstock.served import Served
+from penstock.progress import Progress
+from penstock.readiness import find_fault
+from penstock.requests import ANYBODY, Caller, GenerateRequest
+from penstock.served import Offered, Served
 from penstock.streams import Streams
-
-STUCK_S = 60.0
-"""A turn is one step or one prompt chunk: seconds at the most."""
-PROBE_S = 5.0
 
 TERMINAL_S = 0.3
 """How long the last events of a drain may take to be written. With the time for closing and that
@@ -55,10 +58,10 @@ class Service:
         limits: Limits,
         pace: Pace,
         job_bounds: JobBounds,
+        make_store: MakeStore = MemoryStore,
         log_prompts: bool = False,
     ) -> None:
         self.models = {served.name: served for served in models}
-        self.default = models[0]
         self.limits = limits
         self.pace = pace
         self.ledger: Ledger = MemoryLedger()
@@ -68,13 +71,12 @@ class Service:
         self.streams = Streams()
         self.anonymous = True
         """Whether one may generate without saying who one is."""
-        self.jobs = Jobs(self, job_bounds, self.metrics)
+        self.jobs = Jobs(self, job_bounds, self.metrics, make_store)
         self._log_prompts = log_prompts
         self._queued = Deadline(limits.queue_deadline_s, "no slot was free in time; try again")
         self._total = Deadline(limits.total_deadline_s, "the request took longer than it may")
         self._thread = thread
-        self._live: dict[Live, None] = {}
-        self._idle = trio.Event()
+        self._lives = Lives()
         self.closers: set[Callable[[], None]] = set()
         """Called when a drain is over, for connections that outlive their generations."""
         self._running = False
@@ -83,7 +85,7 @@ class Service:
             served.decoder.observe_release = self.metrics.release_s.observe
 
     def __repr__(self) -> str:
-        return f"<Service {', '.join(self.models)} live={len(self._live)}>"
+        return f"<Service {', '.join(self.models)} live={len(self._lives)}>"
 
     async def run(self) -> None:
         """Decode for everybody, and run jobs, until cancelled."""
@@ -91,6 +93,9 @@ class Service:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.jobs.run)
+                if self.models and (shared := self.jobs.shared):
+                    worker = Worker(self, shared, wall_s=self.jobs.bounds.wall_s)
+                    nursery.start_soon(worker.run)
                 nursery.start_soon(self._queued.run)
                 nursery.start_soon(self._total.run)
                 for served in self.models.values():
@@ -120,35 +125,41 @@ class Service:
 
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
-        with self._alive(reading), self.streams.read(log.job.job_id, reading):
+        with self._lives.of(reading), self.streams.read(log.job.job_id, reading):
             try:
                 await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
             finally:
                 account_reader(reading, log.job.job_id)
 
     @asynccontextmanager
-    async def admit(self, request: GenerateRequest, live: Live) -> AsyncIterator[Generation]:
-        """A generation that has a place and is ready to be called. Raises `PenstockError`."""
+    async def admit(
+        self, request: GenerateRequest, live: Live, before: Sequence[Progress] = ()
+    ) -> AsyncIterator[Generation]:
+        """A generation that has a place and is ready to be called. Raises `PenstockError`.
+
+        It goes on behind what another process had come to `before`, if one had begun it.
+        """
         caller = request.caller
-        if not (self.anonymous or caller.account):
+        # Of one that goes on, whoever began it has seen to that.
+        if not (self.anonymous or caller.account or before):
             raise RuntimeError("a route has not said on whose account it generates")
-        served = self.resolve(request.model, caller)
+        served = self.models[self.resolve(request.model, caller).name]
         self.check(request)
-        with served.admission.place(request.n, caller) as place, self._alive(live):
-            prompt = await served.prepare(request)
+        with served.admission.place(request.n, caller) as place, self._lives.of(live):
+            given = tuple(progress.tokens for progress in before)
+            prompt = replace(await served.prepare(request), given=given)
             live.prompt_tokens = len(prompt.token_ids)
             shown = served.speech.shown(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
-            async with self._allowance(caller) as allowance:
-                await allowance.begin(len(prompt.token_ids))
+            shared = self.limits.tokens_per_minute
+            async with Allowance.of(self.ledger, caller, shared) as allowance:
+                if not any(given):
+                    await allowance.begin(len(prompt.token_ids))
                 spend = allowance.spend if allowance.counts else None
                 asked = self._told_of(request, served, live)
-                yield Generation(served.decoder, prompt, new_text, place.arrived, spend, asked)
-
-    def _allowance(self, caller: Caller) -> Allowance:
-        shared = self.limits.tokens_per_minute
-        limits = (Limit("tokens_per_minute", shared),) if shared else ()
-        return Allowance(self.ledger, caller.account, caller.limits, limits)
+                yield Generation(
+                    served.decoder, prompt, new_text, place.arrived, spend, asked, before
+                )
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
@@ -170,24 +181,35 @@ class Service:
         text = request.told_prompt if self._log_prompts else None
         return Asked(served.name, live.flow.began_s, chat, text)
 
-    @contextmanager
-    def _alive(self, live: Live) -> Iterator[None]:
-        """What a drain waits for, and ends if it takes too long."""
-        self._live[live] = None
-        try:
-            yield
-        finally:
-            del self._live[live]
-            if self.draining and not self._live:
-                self._idle.set()
+    @property
+    def offered(self) -> Mapping[str, Offered]:
+        """The models that clients may ask for, wherever they decode."""
+        return self.models
 
-    def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Served:
+    @property
+    def default(self) -> Served:
+        """The model that decodes for whoever names none."""
+        return next(iter(self.models.values()))
+
+    @property
+    def decodes(self) -> bool:
+        return bool(self.models)
+
+    def room(self) -> Mapping[str, Room]:
+        """Slots of each model, for jobs from elsewhere."""
+        return {name: served.admission.room for name, served in self.models.items()}
+
+    def most_tokens(self, request: GenerateRequest) -> int:
+        """Of all answers to a request, whatever its prompt."""
+        return request.n * self.resolve(request.model, request.caller).most_tokens(request)
+
+    def resolve(self, model: str | None, caller: Caller = ANYBODY) -> Offered:
         """The model for what a client asked for, if it may have it. Raises `PenstockError`."""
-        return choose(self.models, model, caller)
+        return choose(self.offered, model, caller)
 
-    def allowed(self, caller: Caller) -> dict[str, Served]:
+    def allowed(self, caller: Caller) -> dict[str, Offered]:
         """The models that `caller` may use, by name."""
-        return allowed(self.models, caller)
+        return allowed(self.offered, caller)
 
     async def usage(self, caller: Caller) -> Use:
         """What `caller` has used of its limits."""
@@ -210,32 +232,18 @@ class Service:
             return "draining"
         if not self._running:
             return "loading"
-        since_s = self._thread.since_s
-        if since_s is not None and trio.current_time() - since_s > STUCK_S:
-            return "the model does not come back from a step"
-        for served in self.models.values():
-            with trio.move_on_after(PROBE_S) as patience:
-                works = await served.decoder.works()
-            if patience.cancelled_caught or not works:
-                return f"the model {served.name} fails"
-        return None
+        return await find_fault(self._thread, self.models.values())
 
     async def drain(self, drain_s: float) -> None:
         """Take no more requests, let streams finish for `drain_s`, then end those still running."""
         self.draining = True
         for served in self.models.values():
             served.admission.draining = True
-        await self._wait_idle(drain_s)
+        await self._lives.wait_gone(drain_s)
         error = PenstockError(
             UNAVAILABLE, "the server is shutting down; ask again elsewhere", retry_after_s=5
         )
-        for live in self._live:
-            live.stop(error)
-        await self._wait_idle(TERMINAL_S)
+        self._lives.stop(error)
+        await self._lives.wait_gone(TERMINAL_S)
         for close in tuple(self.closers):
             close()
-
-    async def _wait_idle(self, patience_s: float) -> None:
-        if self._live:
-            with trio.move_on_after(patience_s):
-                await self._idle.wait()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from penstock.access_settings import AccessSettings
+from penstock.store_settings import StoreSettings
 
 ENV_PREFIX = "PENSTOCK_"
 
@@ -22,7 +22,7 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names it and its source."""
 
 
-class Settings(AccessSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `penstock serve` runs with."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"

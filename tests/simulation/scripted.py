@@ -94,7 +94,9 @@ class ScriptedEngine:
     )
     model: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
-            spec=SimpleNamespace(vocab_size=1 << 12, defaults={}, eos_ids=(0,)), file=Path(__file__)
+            spec=SimpleNamespace(vocab_size=1 << 12, defaults={}, eos_ids=(0,)),
+            file=Path(__file__),
+            device="cpu",
         )
     )
 

@@ -143,7 +143,7 @@ async def _settle(world: World) -> None:
         "slots": schedule.active,
         "waiting": schedule.waiting,
         "evicted": schedule.evicted,
-        "live": len(service._live),
+        "live": len(service._lives),
         "jobs": held.jobs,
         "running": held.running,
         "readers": held.readers,

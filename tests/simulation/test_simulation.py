@@ -16,7 +16,8 @@ import trio
 
 from penstock.events import Event
 from penstock.jobs import window
-from penstock.jobs.memory_log import MemoryLog, MemoryReader
+from penstock.jobs.memory_log import MemoryLog
+from penstock.jobs.position import Position
 from penstock.metrics import Metrics
 from penstock.schedule import Schedule
 from penstock.turns import Entry, State
@@ -77,8 +78,8 @@ def keep_the_slot_of_one_that_leaves_in_prefill(patch: pytest.MonkeyPatch) -> No
 
 def forget_to_wake_the_writer_when_a_reader_leaves(patch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def attach(self: MemoryLog) -> Iterator[MemoryReader]:
-        reader = MemoryReader(self._room.unpark_all)
+    def attach(self: MemoryLog) -> Iterator[Position]:
+        reader = Position(self._room.unpark_all)
         self.readers[reader] = None
         self._wishes.unpark_all()
         try:

@@ -41,8 +41,7 @@ async def test_a_gap_is_filled_the_same_streamed_and_whole(app: App) -> None:
 async def test_a_model_without_marks_refuses_a_suffix_by_name(app: App) -> None:
     served = app.service.default
     plain = Tokenizer(served.tokenizer.vocabulary, template=None, bos="")
-    app.service.default = replace(served, tokenizer=plain)
-    app.service.models = {"default": app.service.default}
+    app.service.models = {"default": replace(served, tokenizer=plain)}
     async with running(app):
         client = await fetch(post(app, TEXT, GAP))
     told = client.json["error"]

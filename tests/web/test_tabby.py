@@ -42,8 +42,7 @@ async def test_the_gap_at_a_cursor_is_filled_as_openais_suffix_is(app: App) -> N
 async def test_a_model_that_fills_no_gaps_goes_on_from_the_prefix(app: App) -> None:
     served = app.service.default
     words = Tokenizer(served.tokenizer.vocabulary, template=None, bos="<|endoftext|>")
-    app.service.default = replace(served, tokenizer=words)
-    app.service.models = {"default": app.service.default}
+    app.service.models = {"default": replace(served, tokenizer=words)}
     async with running(app):
         tabby = await fetch(post(app, TEXT, CURSOR))
     assert tabby.status == 200

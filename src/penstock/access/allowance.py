@@ -15,7 +15,7 @@ import trio
 
 from penstock.access.ledger import Ledger
 from penstock.errors import QUOTA_EXCEEDED, PenstockError, invalid, overloaded
-from penstock.requests import Limit
+from penstock.requests import Caller, Limit
 
 BLOCK = 32
 """Tokens leased at once; a shared ledger is asked this much less often."""
@@ -64,6 +64,12 @@ class Allowance:
         own = (_of(limits, "tokens_per_day"), _of(limits, "tokens_per_minute"))
         self._leases = [_Lease(account, limit) for limit in own if limit is not None]
         self._leases += [_Lease(EVERYBODY, limit) for limit in shared]
+
+    @classmethod
+    def of(cls, ledger: Ledger, caller: Caller, tokens_per_minute: int) -> Self:
+        """For a request of `caller`; `tokens_per_minute` is everybody's together, 0 for any."""
+        limits = (Limit("tokens_per_minute", tokens_per_minute),) if tokens_per_minute else ()
+        return cls(ledger, caller.account, caller.limits, limits)
 
     @property
     def counts(self) -> bool:

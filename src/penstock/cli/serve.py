@@ -14,13 +14,14 @@ import trio
 
 from penstock import logs
 from penstock.access.keys import KeyFileError
-from penstock.build import build_service
+from penstock.build import build_service, check_shared
 from penstock.cli.options import collect, settings_options
+from penstock.cli.processes import inherited, watch
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
 from penstock.served import Served
 from penstock.service import Service
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 from penstock.tracing import TracingError, load_trace
 from penstock.web.app import App
 from penstock.web.door import make_door
@@ -43,13 +44,17 @@ def serve(config: Path | None, **given: object) -> None:
             trace = load_trace(os.environ)
             tls = load_tls(settings)
             door = make_door(settings)
-            listeners, metrics = bind_all(settings), bind_metrics(settings)
+            shared = inherited()
+            listeners, metrics = shared or (bind_all(settings), bind_metrics(settings))
             for listener in [*listeners, *metrics]:
                 stack.enter_context(listener)
-            if warning := check_reach(settings, listeners):
+            if not shared and (warning := check_reach(settings, listeners)):
                 _say(warning)
-            if settings.uds:
+            if settings.uds and not shared:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
+            if settings.workers > 1 and not shared:
+                check_shared(settings)
+                sys.exit(watch(settings.workers, listeners, metrics))
             service = build_service(settings, _say)
             service.trace = trace
             listen([*listeners, *metrics])
@@ -59,11 +64,13 @@ def serve(config: Path | None, **given: object) -> None:
             TlsError,
             ForwardedError,
             KeyFileError,
+            SettingsError,
             TracingError,
         ) as error:
             raise click.ClickException(str(error)) from None
         try:
-            app = App(service, door, shows_metrics=not metrics)
+            answers = settings.role != "worker"
+            app = App(service, door, shows_metrics=not metrics, answers=answers)
             trio.run(_run, app, settings, listeners, metrics, tls)
         except BaseExceptionGroup as group:
             reraise_single(group)
@@ -95,9 +102,10 @@ def banner(service: Service, url: str, *, asks_for_keys: bool = False) -> list[s
     question = (
         '{"messages":[{"role":"user","content":"Tell me a story about a dog."}],"stream":true}'
     )
+    described = [_described(served) for served in service.models.values()]
     key = "-H 'Authorization: Bearer KEY' " if asks_for_keys else ""
     return [
-        *(f"penstock serves {_described(served)} on {url}" for served in service.models.values()),
+        *(f"penstock serves {each} on {url}" for each in described or service.offered),
         "try it:",
         f"  curl -N {_curl(url)}/v1/chat/completions {key}-d '{question}'",
     ]

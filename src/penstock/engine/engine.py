@@ -67,9 +67,12 @@ class Engine:
         token_ids = np.array(prompt.token_ids, np.int64)
         digests = chain(prompt.caller.scope, token_ids, self.prefill_chunk)
         root = Root(next(self._keys), prompt.n) if prompt.n > 1 else None
+        given = prompt.given or [()] * prompt.n
         return [
-            EngineSequence(next(self._keys), prompt, token_ids, digests, root, choice)
-            for choice in range(prompt.n)
+            EngineSequence(
+                next(self._keys), prompt, token_ids, digests, root, choice, tokens=list(made)
+            )
+            for choice, made in enumerate(given)
         ]
 
     def admit(self, sequence: EngineSequence) -> Result:

@@ -78,4 +78,6 @@ class EngineSequence:
         """Where the sequence is in its grammar, if it has one."""
         if self.matcher is None and self.prompt.constraint is not None:
             self.matcher = self.prompt.constraint.start()
+            for token_id in self.tokens:  # those that another process has made
+                self.matcher.accept(token_id)
         return self.matcher

@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal, TypeAlias
 
 from penstock.events import Finished, Terminal
+from penstock.origin import NOWHERE, Origin
 from penstock.requests import GenerateRequest
 
 Status: TypeAlias = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -34,6 +35,8 @@ class Order:
     """The Idempotency-Key, which counts for its owner only."""
     digest: bytes = b""
     """Of the body: one key stands for one of them."""
+    origin: Origin = NOWHERE
+    """The request that submitted it, for whoever ends it."""
     about: str = ""
     """What the dialect in which it was asked for wants back with it, in words of its own."""
 

@@ -22,8 +22,8 @@ from penstock.errors import (
 from penstock.events import Delta, Finished
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
-from penstock.jobs.runner import Host, write
-from penstock.jobs.store import Log, Store
+from penstock.jobs.runner import Host, Run
+from penstock.jobs.store import LeaseLostError, Log, MakeStore, SharedStore
 from penstock.live import Live
 from penstock.metrics import Metrics
 from penstock.requests import SEED_LIMIT, GenerateRequest
@@ -52,9 +52,12 @@ class Submitted:
 class Jobs:
     """All jobs of one service."""
 
-    def __init__(self, host: Host, bounds: JobBounds, metrics: Metrics) -> None:
+    def __init__(
+        self, host: Host, bounds: JobBounds, metrics: Metrics, make_store: MakeStore = MemoryStore
+    ) -> None:
         self.bounds = bounds
-        self.store: Store = MemoryStore(bounds, metrics.expired.inc)
+        self.store = make_store(bounds, metrics.expired.inc)
+        self.shared = self.store if isinstance(self.store, SharedStore) else None
         self._host = host
         self._metrics = metrics
         self.make_id = new_job_id
@@ -157,8 +160,19 @@ class Jobs:
         await self._opened.wait()
         if self._nursery is None:
             raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
-        started: Submitted = await self._nursery.start(self._run, _with_seed(order))
+        if self.shared is not None and not self._host.decodes:
+            return await self._offer(self.shared, _complete(order))
+        started: Submitted = await self._nursery.start(self._run, _complete(order))
         return started
+
+    async def _offer(self, store: SharedStore, order: Order) -> Submitted:
+        """A job for whoever has room for it."""
+        reserved = _log_bytes(order.request, self._host.most_tokens(order.request))
+        job = Job(self.make_id(), order, reserved)
+        made = await store.offer(job)
+        mine = made.job.job_id == job.job_id
+        self._metrics.jobs.inc(mine)
+        return Submitted(made, replayed=not mine)
 
     async def _run(self, order: Order, *, task_status: trio.TaskStatus[Submitted]) -> None:
         """One job's task. What is refused before it has begun is raised to the submitter."""
@@ -175,7 +189,11 @@ class Jobs:
                     live.name = job.job_id
                     self._metrics.jobs.inc()
                     with self._host.accounted(live, source):
-                        await write(made, live, source, wall_s=self.bounds.wall_s)
+                        back = None if self.shared is None else self.shared.give_back
+                        run = Run(made, await made.claim(), live, source, back)
+                        await run.write(wall_s=self.bounds.wall_s)
+        except LeaseLostError:
+            log.warning("another process goes on with a job")
         except Exception:
             if not begun:
                 raise
@@ -192,12 +210,13 @@ class Jobs:
                 del self._locks[owner, key]
 
 
-def _with_seed(order: Order) -> Order:
-    """Whoever goes on with it draws as the first would have."""
+def _complete(order: Order) -> Order:
+    """Whoever goes on with it draws as the first would have, and tells where it came from."""
     sampling = order.request.sampling
     if sampling.seed is None:
         sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
-    return replace(order, request=replace(order.request, sampling=sampling))
+    request = replace(order.request, sampling=sampling)
+    return replace(order, request=request, origin=origin.current())
 
 
 def _log_bytes(request: GenerateRequest, max_tokens: int) -> int:

@@ -11,20 +11,9 @@ import trio
 from penstock.errors import UNREAD, PenstockError
 from penstock.events import Delta, Event, Failed, Finished, Terminal
 from penstock.jobs.job import Job, JobState
+from penstock.jobs.position import Position
 from penstock.jobs.store import LeaseLostError
 from penstock.jobs.window import has_room
-
-
-class MemoryReader:
-    """A reader's position; the writer may be waiting for it to move."""
-
-    def __init__(self, moved: Callable[[], object]) -> None:
-        self.position = 0
-        self._moved = moved
-
-    def move(self, position: int) -> None:
-        self.position = position
-        self._moved()
 
 
 class MemoryLog:
@@ -33,7 +22,7 @@ class MemoryLog:
     def __init__(self, job: Job, *, ahead: int, ended: Callable[[MemoryLog], None]) -> None:
         self.job = job
         self.terminal: Terminal | None = None
-        self.readers: dict[MemoryReader, None] = {}
+        self.readers: dict[Position, None] = {}
         self._ahead = ahead
         self._ended = ended
         self._events: list[Event] = []
@@ -80,8 +69,8 @@ class MemoryLog:
         return self._events[after : after + limit]
 
     @contextmanager
-    def attach(self) -> Iterator[MemoryReader]:
-        reader = MemoryReader(self._room.unpark_all)
+    def attach(self) -> Iterator[Position]:
+        reader = Position(self._room.unpark_all)
         self.readers[reader] = None
         self._wishes.unpark_all()
         try:

@@ -2,63 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import replace
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import trio
 
 from penstock import pipeline
-from penstock.errors import DEADLINE, PenstockError
+from penstock.errors import DEADLINE, UNAVAILABLE, Kind, PenstockError
 from penstock.events import Event, Failed, Terminal
 from penstock.generation import Generation
-from penstock.jobs.store import Log
+from penstock.jobs.store import LeaseLostError, Log
 from penstock.live import Live
 from penstock.requests import GenerateRequest
 
+MOVED = Kind("moved", "server_error", 500, retryable=True, reason="moved")
+"""Counted where a job goes on in another process. No client is told."""
 
-class Host(Protocol):
+GiveBack: TypeAlias = Callable[[Log, int], Awaitable[None]]
+
+
+class Accounted(Protocol):
+    """What counts generations."""
+
+    def accounted(self, live: Live, source: Generation) -> AbstractContextManager[None]: ...
+
+
+class Host(Accounted, Protocol):
     """What runs generations."""
 
     def admit(
         self, request: GenerateRequest, live: Live
     ) -> AbstractAsyncContextManager[Generation]: ...
 
-    def accounted(self, live: Live, source: Generation) -> AbstractContextManager[None]: ...
+    def most_tokens(self, request: GenerateRequest) -> int: ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it does, or whoever shares the store does."""
 
 
-async def write(log: Log, live: Live, source: Generation, *, wall_s: float) -> None:
-    """Run `source` into `log`, which has its terminal event when this returns.
+@dataclass(slots=True, eq=False)
+class Run:
+    """One process's run of a job, which it writes in `epoch`.
 
-    An end that was computed waits for room in the log like any event; one that was forced does not.
+    With `give_back`, a job that is ended because this process shuts down goes on in another one.
     """
-    epoch = await log.claim()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_obey, log, live)
-        with trio.move_on_after(wall_s) as wall, live.scope:
-            terminal = live.end(await pipeline.attempt(source, partial(_append, log, epoch, live)))
-            live.terminal = told = _with_figures(terminal, source)
-            await _append(log, epoch, live, told)
-            live.told = True
-        if not live.told:
-            if wall.cancelled_caught:
-                live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
-            live.told = True
-            live.terminal = told = _with_figures(live.end(live.stopped()), source)
-            await _append(log, epoch, live, told)
-        nursery.cancel_scope.cancel()
+
+    log: Log
+    epoch: int
+    live: Live
+    source: Generation
+    give_back: GiveBack | None = None
+    lost: bool = False
+
+    async def write(self, *, wall_s: float) -> None:
+        """Run the source into the log, which has its terminal event when this returns.
+
+        An end that was computed waits for room in the log like any event; one that was forced does
+        not. Raises `LeaseLostError` where another process writes it now.
+        """
+        live = self.live
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey)
+            with trio.move_on_after(wall_s) as wall, live.scope:
+                terminal = live.end(await pipeline.attempt(self.source, self._append))
+                live.terminal = told = _with_figures(terminal, self.source)
+                await self._append(told)
+                live.told = True
+            if not live.told and not self.lost:
+                if wall.cancelled_caught:
+                    live.stop(PenstockError(DEADLINE, "the job took longer than a job may"))
+                live.told = True
+                live.terminal = told = _with_figures(live.end(live.stopped()), self.source)
+                await self._end(told)
+            nursery.cancel_scope.cancel()
+        if self.lost:
+            live.terminal = _moved()
+            raise LeaseLostError
+
+    async def _end(self, told: Terminal) -> None:
+        """A forced end: of the job, or of this process only."""
+        if self.give_back and isinstance(told, Failed) and told.error.kind is UNAVAILABLE:
+            await self.give_back(self.log, self.epoch)
+            self.live.terminal = _moved()
+        else:
+            await self._append(told)
+
+    async def _append(self, event: Event) -> None:
+        """For a job, its log is the reader: what is in there counts as delivered."""
+        started_s = trio.current_time()
+        try:
+            await self.log.append(self.epoch, event, urgent=isinstance(event, Failed))
+        except LeaseLostError:
+            # Not raised through the generation, whose failures are told to the reader.
+            self.lost = True
+            self.live.scope.cancel()
+            await trio.lowlevel.checkpoint()
+        else:
+            self.live.flow.wrote(event, started_s, trio.current_time())
+
+    async def _obey(self) -> None:
+        self.live.stop(await self.log.refused())
 
 
-async def _append(log: Log, epoch: int, live: Live, event: Event) -> None:
-    """For a job, its log is the reader: what is in there counts as delivered."""
-    started_s = trio.current_time()
-    await log.append(epoch, event, urgent=isinstance(event, Failed))
-    live.flow.wrote(event, started_s, trio.current_time())
-
-
-async def _obey(log: Log, live: Live) -> None:
-    live.stop(await log.refused())
+def _moved() -> Failed:
+    return Failed(PenstockError(MOVED, "another process goes on with this"))
 
 
 def _with_figures(terminal: Terminal, source: Generation) -> Terminal:

@@ -8,14 +8,14 @@ writer, who waits in `append` for room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from penstock.errors import PenstockError
 from penstock.events import Event
-from penstock.jobs.job import Job, JobState
+from penstock.jobs.job import Job, JobBounds, JobState
 
 
 class LeaseLostError(Exception):
@@ -100,3 +100,47 @@ class Store(Protocol):
         """Forget a job that has ended. Those who read it now may go on to its end."""
 
     def held(self) -> Held: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job to run, which this process writes in `epoch`.
+
+    `tries` is how often a process has begun it, without those that gave it back.
+    """
+
+    log: Log
+    epoch: int
+    tries: int
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """One that several processes use: some make jobs, and others run them.
+
+    Whoever writes a job holds its lease, which every sign of life of that process prolongs.
+    """
+
+    async def offer(self, job: Job) -> Log:
+        """`create`, and whoever has room for it runs it. Raises `PenstockError`."""
+
+    async def take(self, model: str, free: int, slots: int) -> Sequence[Taken]:
+        """Jobs of `model` for a process with so many slots, of which some are `free`.
+
+        Those whose writers are dead go first; their logs say how far they are. One with several
+        answers waits, in its turn, until as many slots are free, or all are. Raises
+        `PenstockError` where the store is away.
+        """
+
+    async def wait_work(self) -> None:
+        """Until there may be something to take."""
+
+    def away(self) -> bool:
+        """Whether nothing can be asked of it now."""
+
+    async def give_back(self, log: Log, epoch: int) -> None:
+        """Another process is to go on with it."""
+
+
+MakeStore: TypeAlias = Callable[[JobBounds, Callable[[], None]], Store]
+"""A store with these bounds; the second argument is called for each job whose time is over."""

@@ -11,12 +11,12 @@ from penstock.events import Terminal
 from penstock.live import Live
 from penstock.pipeline import Encoder, Sink
 from penstock.requests import GenerateRequest
-from penstock.served import Served
+from penstock.served import Offered
 from penstock.service import Service
 from penstock.web.exchange import Exchange, while_connected
 
 
-def served_for(service: Service, exchange: Exchange, model: str | None) -> Served:
+def served_for(service: Service, exchange: Exchange, model: str | None) -> Offered:
     """The model for what this client asked for. Raises `PenstockError`."""
     return service.resolve(model, exchange.caller)
 

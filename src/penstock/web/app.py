@@ -72,20 +72,30 @@ def _find(scope: dict[str, Any]) -> tuple[str, Handler] | None:
 
 
 class App:
-    """One service as an ASGI 3 application. Runs on Trio."""
+    """One service as an ASGI 3 application. Runs on Trio.
+
+    One that does not answer tells how it is, and generates for others only.
+    """
 
     def __init__(
-        self, service: Service, door: Door | None = None, *, shows_metrics: bool = True
+        self,
+        service: Service,
+        door: Door | None = None,
+        *,
+        shows_metrics: bool = True,
+        answers: bool = True,
     ) -> None:
         self.service = service
         self._door = door or Door()
+        self._answers = answers
         service.anonymous = not self._door.is_locked
         self._requests = Requests()
         self._ops = make_ops(service, self._requests, shows_metrics=shows_metrics)
-        jobs.add_jobs(self._ops, service)
-        add_usage(self._ops, service)
-        flow.add_flow(self._ops, service)
-        stored_responses.add_stored_responses(self._ops, service)
+        if answers:
+            jobs.add_jobs(self._ops, service)
+            add_usage(self._ops, service)
+            flow.add_flow(self._ops, service)
+            stored_responses.add_stored_responses(self._ops, service)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -104,6 +114,8 @@ class App:
     async def _route(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
+        elif not self._answers:
+            await self._ops(scope, receive, send)  # type: ignore[arg-type]  # Quart's own typed dicts
         elif route := _find(scope):
             method, handler = route
             exchange = self._exchange(scope, receive, send)
@@ -131,7 +143,7 @@ class App:
     async def _connect(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if is_foreign(scope):
             error = PenstockError(FORBIDDEN, "no page of another origin may ask; see cors_origins")
-        elif scope["path"] != SOCKET_PATH:
+        elif scope["path"] != SOCKET_PATH or not self._answers:
             error = PenstockError(NOT_FOUND, f"WebSockets are at {SOCKET_PATH}")
         else:
             await ws.serve(self.service, scope, receive, send)

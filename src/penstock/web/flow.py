@@ -44,5 +44,5 @@ def _sum(service: Service) -> dict[str, Any]:
         "evicted": sum(schedule.evicted for schedule in schedules),
         "steps": sum(decoder.steps for decoder in decoders),
         "rows": sum(decoder.rows for decoder in decoders),
-        "lookahead": schedules[0].lookahead,
+        "lookahead": schedules[0].lookahead if schedules else 0,
     }

@@ -12,7 +12,7 @@ from penstock.protocols.openai_answer import Head, Shape, StreamEncoder, WholeEn
 from penstock.protocols.openai_logprobs import Logprobs, chat_logprobs, text_logprobs
 from penstock.protocols.tabby import is_tabby
 from penstock.requests import GenerateRequest
-from penstock.served import Served
+from penstock.served import Offered
 from penstock.service import Service
 from penstock.web import tabby
 from penstock.web.answer import answer, served_for
@@ -57,7 +57,7 @@ async def _answer(service: Service, exchange: Exchange, asked: openai.Asked, sha
     await answer(service, exchange, asked.request, encoder, sink, name=head.name)
 
 
-def _logprobs(served: Served, request: GenerateRequest, shape: Shape) -> list[Logprobs]:
+def _logprobs(served: Offered, request: GenerateRequest, shape: Shape) -> list[Logprobs]:
     if request.logprobs is None:
         return []
     render = chat_logprobs if shape == "chat" else text_logprobs

@@ -17,7 +17,7 @@ from penstock.protocols.responses import Asked, parse
 from penstock.protocols.responses_answer import StreamEncoder, WholeEncoder
 from penstock.protocols.responses_head import Head
 from penstock.protocols.sse import dump
-from penstock.served import Served
+from penstock.served import Offered
 from penstock.service import Service
 from penstock.web.answer import answer, served_for
 from penstock.web.exchange import JSON, Exchange, while_connected
@@ -49,7 +49,7 @@ async def responses(service: Service, exchange: Exchange) -> None:
 
 
 async def _submit(
-    service: Service, exchange: Exchange, order: Order, asked: Asked, head: Head, served: Served
+    service: Service, exchange: Exchange, order: Order, asked: Asked, head: Head, served: Offered
 ) -> None:
     """A job, whether or not anybody reads it."""
     made = (await service.jobs.submit(order)).log
@@ -63,7 +63,7 @@ async def _submit(
 
 
 async def _answer(
-    service: Service, exchange: Exchange, order: Order, asked: Asked, head: Head, served: Served
+    service: Service, exchange: Exchange, order: Order, asked: Asked, head: Head, served: Offered
 ) -> None:
     """An answer that ends with its reader; it is kept, where there is room, once it has ended."""
     store = asked.store and service.jobs.can_keep(order)

@@ -32,7 +32,7 @@ def health(service: Service, caller: Caller) -> dict[str, object]:
     served = service.resolve(None, caller)
     return tabby.render_health(
         served.name,
-        device=served.decoder.engine.model.device,
+        device=served.device,
         machine=platform.machine(),
         cpus=os.cpu_count() or 1,
     )

@@ -36,18 +36,19 @@ async def generate_stream(service: Service, exchange: Exchange) -> None:
 def info(service: Service, caller: Caller) -> dict[str, object]:
     """What clients ask of a server before they use it."""
     served = service.resolve(None, caller)
-    places = served.admission.places
-    return render_info(served.name, places=places, max_len=served.max_len, version=__version__)
+    return render_info(
+        served.name, places=served.places, max_len=served.max_len, version=__version__
+    )
 
 
-def _timings(service: Service, asked: tgi.Asked, finished: Finished) -> Headers:
+def _timings(service: Service, caller: Caller, asked: tgi.Asked, finished: Finished) -> Headers:
     if finished.figures is None:
         return ()
     return tgi_headers(
         finished.figures,
         finished.usage,
         characters=asked.request.characters,
-        device=service.default.decoder.engine.model.device,
+        device=service.resolve(None, caller).device,
     )
 
 
@@ -60,7 +61,7 @@ async def _answer(
 ) -> None:
     is_special = Spelling(served_for(service, exchange, None).tokenizer.vocabulary).is_special
     encoder: Encoder = WholeEncoder(asked, is_special, listed=listed)
-    sink: Sink = WholeSink(exchange, headers=partial(_timings, service, asked))
+    sink: Sink = WholeSink(exchange, headers=partial(_timings, service, exchange.caller, asked))
     if asked.stream:
         encoder, sink = StreamEncoder(asked, is_special), StreamSink(exchange)
     await answer(service, exchange, asked.request, encoder, sink)

@@ -1,0 +1,215 @@
+"""Connections to one Redis, and whether it is there.
+
+Commands of all tasks share one connection, where the client batches them. What blocks has a
+connection of its own: it would hold up the others, also after it is cancelled. No command is cut
+short, so that what it did is always known; each ends within `REQUEST_S`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from math import inf
+from typing import Any, TypeAlias
+
+import trio
+from glide import (
+    BackoffStrategy,
+    ExpirySet,
+    ExpiryType,
+    GlideClient,
+    GlideClientConfiguration,
+    GlideError,
+    Logger,
+    LogLevel,
+    NodeAddress,
+    Script,
+    ServerCredentials,
+)
+
+from penstock.errors import UNAVAILABLE, PenstockError
+from penstock.jobs.redis import scripts
+from penstock.jobs.redis.address import Address
+
+log = logging.getLogger(__name__)
+
+REQUEST_S = 2.0
+PROBE_S = 0.1
+PREFIX = "{penstock}:"
+
+Argument: TypeAlias = str | bytes | int
+
+# It would write to stderr what this file tells in one line.
+Logger.set_logger_config(LogLevel.OFF)
+
+
+class AwayError(PenstockError):
+    """Redis does not answer. Whether it did what it was asked is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            UNAVAILABLE, "the store of jobs is away; try again shortly", retry_after_s=2
+        )
+
+
+class Link:
+    """One process's way to Redis. `me` is its name there, of this run alone."""
+
+    def __init__(self, address: Address, me: str, *, lease_s: float) -> None:
+        self.me = me
+        self.lease_s = lease_s
+        """Without a sign of life for as long, this process is taken for dead."""
+        self.there = trio.Event()
+        """Set while Redis answers; another event takes its place when it does not."""
+        self._address = address
+        self._client: GlideClient | None = None
+        self._offset_s = 0.0
+        self._there_s = inf
+        self.lost = trio.Event()
+        """Set when it does not answer any more; then there is another one, too."""
+
+    def __repr__(self) -> str:
+        return f"<Link {self._address} {'there' if self.there.is_set() else 'away'}>"
+
+    @property
+    def now(self) -> str:
+        """Redis's own time in seconds, which all processes go by."""
+        return f"{trio.current_time() + self._offset_s:.6f}"
+
+    @property
+    def lapsed(self) -> str:
+        """Leases that ended before this moment are over, in Redis's time.
+
+        While Redis was away nobody could give a sign of life, so all have a while to do that.
+        """
+        waited = trio.current_time() - self._there_s >= self.lease_s / 2
+        return self.now if self.there.is_set() and waited else "0"
+
+    def local_s(self, theirs: str) -> float:
+        """A moment of Redis's in Trio's time."""
+        return float(theirs) - self._offset_s
+
+    async def run(self) -> None:
+        """Connect, and see to it that `there` tells the truth, until cancelled."""
+        async with self.connection() as self._client:
+            try:
+                while True:
+                    await self._greet(self._client)
+                    log.info("the store is there", extra={"store": str(self._address)})
+                    self._there_s = trio.current_time()
+                    self.there.set()
+                    await self.lost.wait()
+            finally:
+                with suppress(AwayError), trio.CancelScope(shield=True):
+                    await self.call(scripts.LEAVE)
+
+    async def call(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401  # as the script
+        """What `script` answers to its arguments after this process. Raises `AwayError`.
+
+        It is not cut short when cancelled.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._client is None or not self.there.is_set():
+            raise AwayError
+        arguments: list[str | bytes] = [self.me, *(_told(each) for each in given)]
+        try:
+            with trio.CancelScope(shield=True):
+                return await self._client.invoke_script(script, [PREFIX], arguments)
+        except GlideError as error:
+            self._miss(error)
+            raise AwayError from error
+
+    async def insist(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401
+        """`call`, as often as it takes. For what is harmless when it is done twice."""
+        while True:
+            try:
+                return await self.call(script, *given)
+            except AwayError:
+                await self.there.wait()
+
+    async def events(self, key: str, after: int, limit: int) -> list[bytes]:
+        """Events of a stream behind number `after`. Raises `AwayError`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._client is None or not self.there.is_set():
+            raise AwayError
+        asked: list[str | bytes] = ["XRANGE", PREFIX + key, f"{after + 1}-0", "+", "COUNT"]
+        try:
+            with trio.CancelScope(shield=True):
+                got: Any = await self._client.custom_command([*asked, str(limit)])
+        except GlideError as error:
+            self._miss(error)
+            raise AwayError from error
+        return [pairs[0][1] for pairs in (got or {}).values()]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[GlideClient]:
+        """One of its own, as soon as Redis is there."""
+        client = await self._connect()
+        try:
+            yield client
+        finally:
+            with trio.CancelScope(shield=True):
+                await client.close()
+
+    async def _connect(self) -> GlideClient:
+        told: dict[str, str] = {}
+        while True:
+            try:
+                return await GlideClient.create(self._configuration())
+            except GlideError as error:
+                if not told:
+                    told = {"store": str(self._address), "why": str(error)}
+                    log.warning("the store is away", extra=told)
+            await trio.sleep(PROBE_S)
+
+    def _configuration(self) -> GlideClientConfiguration:
+        address = self._address
+        credentials = None
+        if address.password is not None:
+            credentials = ServerCredentials(address.password, address.username)
+        return GlideClientConfiguration(
+            [NodeAddress(address.host, address.port)],
+            use_tls=address.tls,
+            credentials=credentials,
+            database_id=address.database,
+            request_timeout=int(REQUEST_S * 1000),
+            reconnect_strategy=BackoffStrategy(num_of_retries=3, factor=50, exponent_base=2),
+            inflight_requests_limit=100_000,
+        )
+
+    async def _greet(self, client: GlideClient) -> None:
+        """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
+        life = ExpirySet(ExpiryType.MILLSEC, int(self.lease_s * 1000))
+        while True:
+            try:
+                before_s = trio.current_time()
+                with trio.CancelScope(shield=True):
+                    seconds, micros = await client.time()
+                    took_s = trio.current_time() - before_s
+                    await client.set(f"{PREFIX}alive:{self.me}", "1", expiry=life)
+                self._offset_s = int(seconds) + int(micros) / 1e6 - before_s - took_s / 2
+                return
+            except GlideError:
+                await trio.sleep(PROBE_S)
+
+    def _miss(self, error: GlideError) -> None:
+        """A script that failed is a fault of ours and comes out as such; all else is an absence."""
+        if _is_fault(error):
+            raise error
+        if self.there.is_set():
+            log.warning("the store is away", extra={"store": str(self._address), "why": str(error)})
+            self.there = trio.Event()
+            lost, self.lost = self.lost, trio.Event()
+            lost.set()
+
+
+def _is_fault(error: GlideError) -> bool:
+    """Not where Redis is full, read-only, or cannot write to its disk: that passes."""
+    told = str(error)
+    passing = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+    return "user_script" in told and not any(word in told for word in passing)
+
+
+def _told(value: Argument) -> str | bytes:
+    return str(value) if isinstance(value, int) else value

@@ -1,0 +1,5 @@
+local _, now, owner, key = unpack(ARGV)
+local id = redis.call('HGET', prefix .. 'keys:' .. owner, key)
+if not id then return {} end
+local job = redis.call('HMGET', job_of(id), 'order', 'reserved')
+return {{id, job[1], job[2], snapshot(id, now)}}

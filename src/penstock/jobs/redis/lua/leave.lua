@@ -1,0 +1,2 @@
+redis.call('DEL', prefix .. 'alive:' .. me, prefix .. 'wake:' .. me)
+return 1

@@ -1,0 +1,1 @@
+return snapshot(ARGV[3], ARGV[2])

@@ -1,0 +1,12 @@
+-- Forget what has ended and was not read for long enough; what is read is looked at again later.
+local now, forgotten = ARGV[2], 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 200)) do
+  local mine = redis.call('HGET', watch_of(id), me)
+  if (mine and mine ~= '') or furthest(id, now) >= 0 then
+    plan(id, now)
+  else
+    forget(id, 0)
+    forgotten = forgotten + 1
+  end
+end
+return {held(), forgotten}

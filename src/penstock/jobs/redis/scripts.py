@@ -1,0 +1,34 @@
+"""The Lua scripts, each with what all of them share before it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Final
+
+from glide import Script
+
+_LUA = files(__package__) / "lua"
+_COMMON = (_LUA / "common.lua").read_text(encoding="utf-8")
+
+
+def _load(name: str) -> Script:
+    code = _COMMON + (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+    return Script(code)  # type: ignore[no-untyped-call]  # glide has it untyped
+
+
+ACKNOWLEDGE: Final = _load("acknowledge")
+APPEND: Final = _load("append")
+BEAT: Final = _load("beat")
+CLAIM: Final = _load("claim")
+CREATE: Final = _load("create")
+DELETE: Final = _load("delete")
+GIVE_BACK: Final = _load("give_back")
+FIND: Final = _load("find")
+FIND_KEY: Final = _load("find_key")
+LEAVE: Final = _load("leave")
+LISTED: Final = _load("listed")
+LOOK: Final = _load("look")
+REFUSE: Final = _load("refuse")
+SWEEP: Final = _load("sweep")
+SYNC: Final = _load("sync")
+TAKE: Final = _load("take")

@@ -1,0 +1,61 @@
+"""What a process knows of a job at a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from penstock.errors import PenstockError
+from penstock.events import Event, Failed, Finished, Terminal
+from penstock.jobs.redis.codec import decode_error, decode_event
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`others` is the furthest reader in other processes; `idle` since when nobody reads it."""
+
+    last_id: int
+    acknowledged: int
+    epoch: int
+    terminal: Terminal | None
+    refusal: PenstockError | None
+    idle: str
+    others: int | None
+
+    @classmethod
+    def of(cls, told: Sequence[bytes]) -> Snapshot:
+        """From what `snapshot` in `common.lua` gives."""
+        last_id, acknowledged, epoch, terminal, refusal, idle, others = told
+        return cls(
+            last_id=int(last_id),
+            acknowledged=int(acknowledged),
+            epoch=int(epoch),
+            terminal=_terminal(decode_event(terminal)) if terminal else None,
+            refusal=decode_error(refusal) if refusal else None,
+            idle=idle.decode(),
+            others=int(others) if int(others) >= 0 else None,
+        )
+
+    def after(self, before: Snapshot) -> Snapshot:
+        """This one, or what `before` has of more: answers may overtake each other."""
+        return replace(
+            self,
+            last_id=max(self.last_id, before.last_id),
+            acknowledged=max(self.acknowledged, before.acknowledged),
+            epoch=max(self.epoch, before.epoch),
+            terminal=before.terminal or self.terminal,
+            refusal=before.refusal or self.refusal,
+            idle=max(self.idle, before.idle),
+        )
+
+    def with_last(self, last_id: int, terminal: Event | None = None) -> Snapshot:
+        end = _terminal(terminal) if terminal is not None else self.terminal
+        return replace(self, last_id=max(last_id, self.last_id), terminal=end)
+
+    def idle_since(self, now: str) -> Snapshot:
+        return replace(self, idle=max(now, self.idle))
+
+
+def _terminal(event: Event) -> Terminal:
+    assert isinstance(event, Finished | Failed)
+    return event
