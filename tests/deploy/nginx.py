@@ -23,12 +23,11 @@ def require_nginx() -> None:
 class Nginx(Server):
     """As deploy/nginx.conf, but for where files lie. `listen` is added to that directive."""
 
-    def __init__(self, folder: Path, upstreams: Sequence[str], *, listen: str = "") -> None:
+    def __init__(
+        self, folder: Path, upstreams: Sequence[str], *, listen: str = "sndbuf=8k"
+    ) -> None:
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._place: tuple[str, int] = probe.getsockname()
-        host, port = self._place
+        self._place = host, port = "127.0.0.1", free_port()
         folder.mkdir()
         (folder / "nginx.conf").write_text(CONF.read_text().replace("/tmp/", f"{folder}/"))
         lines = "".join(f"server {each} max_fails=1 fail_timeout=2s;\n" for each in upstreams)
@@ -53,3 +52,10 @@ class Nginx(Server):
         assert self.process.poll() is None, self.log()
         with socket.socket() as probe:
             return probe.connect_ex(self._place) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -23,7 +23,6 @@ from .manifests import (
     FILES,
     IMAGE_ENV,
     OURS,
-    SETTINGS_MAP,
     container_of,
     environ_in_kubernetes,
     kind,
@@ -146,12 +145,23 @@ def test_redis_keeps_what_it_has_confirmed_and_forgets_nothing() -> None:
     script = redis["spec"]["template"]["spec"]["containers"][0]["command"][-1]
     in_compose = " ".join(COMPOSE["services"]["redis"]["command"]).replace("=", " ")
     for told in (script, in_compose):
-        for option in ("appendonly yes", "appendfsync always", "maxmemory-policy noeviction"):
+        for option in (
+            "appendonly yes",
+            "appendfsync always",
+            "maxmemory-policy noeviction",
+            "maxmemory 1gb",
+        ):
             assert option in told
     assert redis["spec"]["volumeClaimTemplates"]
-    # What jobs may reserve fits, by the figures of docs/operating.md: half of it is ever used.
-    assert int(SETTINGS_MAP["PENSTOCK_JOB_LOG_BYTES"]) <= 2 << 30
-    assert "maxmemory 1gb" in script
+
+
+def test_what_jobs_may_take_fits_into_redis() -> None:
+    """A Redis that is full serves nobody. 8 KiB is a job without its events."""
+    for settings in (
+        settings_of(environ_in_kubernetes("edge")),
+        settings_of(COMPOSE["services"]["edge1"]["environment"]),
+    ):
+        assert settings.job_log_bytes + 8192 * settings.max_jobs < 1 << 30
 
 
 @pytest.mark.wire
