@@ -121,6 +121,11 @@ _tools:
         (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus) ||
             echo "prometheus cannot be installed: its test is skipped"
     fi
+    # nginx, which is not started either.
+    if ! command -v nginx >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends nginx-light) ||
+            echo "nginx cannot be installed: its tests are skipped"
+    fi
     if command -v npm >/dev/null && [ ! -d .tools/node_modules/axe-core ]; then
         npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 axe-core@4.14.1 ||
             echo "npm packages cannot be installed: their tests are skipped"

@@ -14,13 +14,14 @@ PATIENCE_S = 10.0
 
 
 class RedisServer:
-    """Starts at once. What was written survives `kill` where `durable`."""
+    """Starts at once. What was written survives `kill` where `durable`, and `fsync` is always."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False, fsync: str = "always") -> None:
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._durable = durable
+        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -31,7 +32,7 @@ class RedisServer:
             "dir": self._folder,
             "save": "",
             "appendonly": "yes" if self._durable else "no",
-            "appendfsync": "always",
+            "appendfsync": self._fsync,
             "loglevel": "warning",
         }
         told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -53,10 +54,14 @@ class RedisServer:
             connection.sendall(f"*{len(words)}\r\n{parts}".encode())
             return connection.recv(65536)
 
+    def info(self, name: str) -> float:
+        """A number that `INFO` tells."""
+        lines = self.ask("INFO").decode().splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name}:")).split(":")[1])
+
     def memory_bytes(self) -> int:
         """What its data take."""
-        info = self.ask("INFO", "memory").decode()
-        return int(next(line for line in info.splitlines() if line.startswith("used_memory:"))[12:])
+        return int(self.info("used_memory"))
 
     def _wait(self) -> None:
         """Until it answers and has read what it had."""
@@ -72,8 +77,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, *, durable: bool = False) -> Iterator[RedisServer]:
-    server = RedisServer(folder, durable=durable)
+def redis_server(
+    folder: Path, *, durable: bool = False, fsync: str = "always"
+) -> Iterator[RedisServer]:
+    server = RedisServer(folder, durable=durable, fsync=fsync)
     try:
         yield server
     finally:

@@ -12,7 +12,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
-from penstock.build import assemble
+from penstock.build import assemble, build_service
 from penstock.engine.engine import Engine
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
@@ -35,6 +35,14 @@ def samples(app: App, kind: str) -> dict[str, float]:
         for sample in family.samples
         if "le" not in sample.labels
     }
+
+
+def test_an_edge_without_models_has_every_series() -> None:
+    def series(settings: Settings) -> list[str]:
+        page = build_service(settings).metrics.render().decode()
+        return [line for line in page.splitlines() if line.startswith("# TYPE")]
+
+    assert series(Settings(role="edge", store="redis://127.0.0.1:1/0")) == series(Settings())
 
 
 def test_every_series_is_there_from_the_start_and_labels_are_few() -> None:

@@ -52,7 +52,8 @@ def _capacity(decoder: Decoder) -> int:
 
 
 def _batches(models: Sequence[Served]) -> list[int]:
-    counts = [served.decoder.batches for served in models]
+    """By their size. There is one even where nothing is decoded."""
+    counts = [[0], *(served.decoder.batches for served in models)]
     return [sum(row) for row in zip_longest(*counts, fillvalue=0)]
 
 

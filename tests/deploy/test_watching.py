@@ -14,7 +14,7 @@ from penstock import errors
 from penstock.build import build_service
 from penstock.settings import Settings
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
 DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
