@@ -45,7 +45,7 @@ def left(terminal: pexpect.spawn) -> int | None:
 
 
 def test_an_answer_streams_and_the_prompt_comes_back(server: Server) -> None:
-    with chat(server, "--max-tokens=12") as terminal:
+    with chat(server, "--max-tokens=12", "--temperature=0") as terminal:
         for question in ("Tell me a story.", "And then?"):
             terminal.sendline(question)
             terminal.expect(r"\w+.*\[cut off at --max-tokens\]\r\n")
@@ -83,7 +83,7 @@ def test_a_refusal_is_told_and_the_conversation_goes_on(server: Server) -> None:
 
 def test_lines_from_a_pipe_are_questions(server: Server) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "penstock", "chat", server.url, "--max-tokens=3"],
+        [sys.executable, "-m", "penstock", "chat", server.url, "--max-tokens=3", "--temperature=0"],
         input="Hello\n\nAgain\n",
         capture_output=True,
         text=True,
