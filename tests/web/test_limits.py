@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from penstock.access.ledger import MemoryLedger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.requests import ANYBODY, Limit

@@ -35,7 +35,7 @@ class WorkerHost(Accounted, Protocol):
         """Free slots of each model."""
 
     def admit(
-        self, request: GenerateRequest, live: Live, before: list[Progress]
+        self, request: GenerateRequest, live: Live, before: list[Progress], job: str
     ) -> AbstractAsyncContextManager[Generation]: ...
 
 
@@ -92,7 +92,7 @@ class Worker:
             if epoch > MOST_EPOCHS:
                 raise internal()
             before = read_progress(await _told(job), request.n)
-            async with self._host.admit(request, live, before) as source:
+            async with self._host.admit(request, live, before, job_id) as source:
                 inside.set()
                 with self._host.accounted(live, source):
                     run = Run(job, epoch, live, source, self._store.give_back)
