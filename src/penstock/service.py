@@ -11,8 +11,6 @@ import trio
 
 from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
-from penstock.access.ledger import Ledger
-from penstock.access.memory_ledger import MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
 from penstock.charging import charged
 from penstock.choosing import allowed, choose
@@ -65,7 +63,6 @@ class Service:
         self.models = {served.name: served for served in models}
         self.limits = limits
         self.pace = pace
-        self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.trace: Trace = untraced
         self.draining = False
@@ -73,6 +70,7 @@ class Service:
         self.anonymous = True
         """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics, make_store)
+        self.ledger = self.jobs.store.ledger
         self._log_prompts = log_prompts
         self._queued = Deadline(limits.queue_deadline_s, "no slot was free in time; try again")
         self._total = Deadline(limits.total_deadline_s, "the request took longer than it may")

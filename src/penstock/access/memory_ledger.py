@@ -11,8 +11,7 @@ from time import time
 import trio
 
 from penstock.access.meters import DAY_S, Bucket, DayCount, Meter
-from penstock.access.tab import Budget, Shortage, Tab, Terms
-from penstock.errors import UNAVAILABLE, PenstockError
+from penstock.access.tab import Budget, Shortage, Tab, Terms, lost
 from penstock.requests import Limit
 
 
@@ -25,6 +24,7 @@ class _Entry:
     leased: int
     day: int = 0
     today: int = 0
+    openings: int = 0
 
     def note(self, day: int, tokens: int) -> None:
         self.today = tokens + (self.today if day == self.day else 0)
@@ -52,7 +52,7 @@ class MemoryLedger:
                 return short
             entry = self._entries[terms.name] = self._enter(terms, tokens, charged=not again)
         entry.leased = max(entry.leased, tokens)
-        entry.mark = str(next(self._marks))
+        entry.mark, entry.openings = str(next(self._marks)), entry.openings + 1 + again
         return Tab(terms, entry.mark, entry.leased)
 
     async def extend(self, tab: Tab, total: int) -> Shortage | None:
@@ -81,10 +81,12 @@ class MemoryLedger:
         entry = self._entries.get(tab.terms.name)
         if entry is None or entry.mark != tab.mark:
             return
-        now_s, unused = self._clock(), entry.leased - tab.owed
+        gone = tab.forgone and entry.openings == 1
+        had = 0 if gone else entry.leased if tab.forgone else tab.used
+        now_s, unused = self._clock(), entry.leased - had
         for budget, meter in self._budgets(tab.terms):
             if not budget.counts_tokens:
-                meter.refund(now_s, int(tab.forgone))
+                meter.refund(now_s, int(gone))
             elif not budget.daily:
                 meter.refund(now_s, unused)
             elif int(now_s // DAY_S) == entry.day:
@@ -131,10 +133,3 @@ class MemoryLedger:
             amount = budget.limit.amount
             meter = self._meters[budget] = DayCount(amount) if budget.daily else Bucket(amount)
         return meter
-
-
-def lost() -> PenstockError:
-    """For one whose tab somebody else has now, or nobody knows any more."""
-    return PenstockError(
-        UNAVAILABLE, "what this request uses is not counted here any more", retry_after_s=2
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.requests import Limit
 
 
@@ -62,13 +63,15 @@ class Tab:
     leased: int
     used: int = 0
     forgone: bool = False
-    """Nothing was generated: not even its request counts."""
+    """Nothing was generated, so that nothing is charged, unless another one had begun it."""
 
     @property
     def left(self) -> int:
         return self.leased - self.used
 
-    @property
-    def owed(self) -> int:
-        """Tokens to be counted once it is closed."""
-        return 0 if self.forgone else self.used
+
+def lost() -> PenstockError:
+    """For one whose tab somebody else has now, or nobody knows any more."""
+    return PenstockError(
+        UNAVAILABLE, "what this request uses is not counted here any more", retry_after_s=2
+    )
