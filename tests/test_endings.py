@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import origin
-from penstock.access.ledger import MemoryLedger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.build import assemble
 from penstock.engine.engine import Engine
 from penstock.engine.tokenizer import Tokenizer

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from penstock.access.ledger import MemoryLedger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.build import assemble
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer

@@ -9,15 +9,15 @@ import trio
 from penstock import pipeline
 from penstock.accounting import account_reader
 from penstock.engine_thread import EngineThread
-from penstock.errors import CANCELLED, FORBIDDEN, PenstockError
+from penstock.errors import CANCELLED, PenstockError
 from penstock.events import Failed, Terminal
 from penstock.jobs.job import JobBounds, Order
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log, MakeStore
-from penstock.limits import Limits, Use
+from penstock.limits import Limits
 from penstock.live import Live
 from penstock.pipeline import Encoder, Pace, Sink
-from penstock.requests import Caller, GenerateRequest
+from penstock.requests import GenerateRequest
 from penstock.served import Offered
 from penstock.service import Service
 
@@ -85,10 +85,6 @@ class EdgeService(Service):
             account_reader(live, log.job.job_id)
             await _drop(log, live.terminal)
         return live
-
-    async def usage(self, caller: Caller) -> Use:
-        """Raises `PenstockError`: an edge counts nothing."""
-        raise PenstockError(FORBIDDEN, "an edge counts no use; each worker counts what it decodes")
 
     async def unready(self) -> str | None:
         """Why this server cannot take a request now, or None."""

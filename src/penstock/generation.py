@@ -151,6 +151,11 @@ class Generation:
         return sum(sequence.computed for sequence in self._sequences)
 
     @property
+    def called(self) -> bool:
+        """Whether it has asked for slots, or had them."""
+        return bool(self._sequences)
+
+    @property
     def waits(self) -> bool:
         """Whether none of its sequences has had a slot yet."""
         return not any(sequence.entry.begun for sequence in self._sequences)

@@ -11,9 +11,9 @@ import trio
 
 from penstock import origin, pipeline
 from penstock.access.allowance import Allowance
-from penstock.access.ledger import Ledger, MemoryLedger
 from penstock.accounting import Trace, account, account_reader, refuse, untraced
 from penstock.admission import Room
+from penstock.charging import charged
 from penstock.choosing import allowed, choose
 from penstock.deadlines import Deadline
 from penstock.ending import Asked
@@ -64,7 +64,6 @@ class Service:
         self.models = {served.name: served for served in models}
         self.limits = limits
         self.pace = pace
-        self.ledger: Ledger = MemoryLedger()
         self.metrics = Metrics()
         self.trace: Trace = untraced
         self.draining = False
@@ -72,6 +71,7 @@ class Service:
         self.anonymous = True
         """Whether one may generate without saying who one is."""
         self.jobs = Jobs(self, job_bounds, self.metrics, make_store)
+        self.ledger = self.jobs.store.ledger
         self._log_prompts = log_prompts
         self._queued = Deadline(limits.queue_deadline_s, "no slot was free in time; try again")
         self._total = Deadline(limits.total_deadline_s, "the request took longer than it may")
@@ -93,6 +93,7 @@ class Service:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.jobs.run)
+                nursery.start_soon(self.ledger.run)
                 if self.models and (shared := self.jobs.shared):
                     worker = Worker(self, shared, wall_s=self.jobs.bounds.wall_s)
                     nursery.start_soon(worker.run)
@@ -133,7 +134,7 @@ class Service:
 
     @asynccontextmanager
     async def admit(
-        self, request: GenerateRequest, live: Live, before: Sequence[Progress] = ()
+        self, request: GenerateRequest, live: Live, before: Sequence[Progress] = (), job: str = ""
     ) -> AsyncIterator[Generation]:
         """A generation that has a place and is ready to be called. Raises `PenstockError`.
 
@@ -151,15 +152,12 @@ class Service:
             live.prompt_tokens = len(prompt.token_ids)
             shown = served.speech.shown(request)
             new_text = partial(TextStream, served.tokenizer.vocabulary, request.stop, shown)
-            shared = self.limits.tokens_per_minute
-            async with Allowance.of(self.ledger, caller, shared) as allowance:
-                if not any(given):
-                    await allowance.begin(len(prompt.token_ids))
-                spend = allowance.spend if allowance.counts else None
-                asked = self._told_of(request, served, live)
-                yield Generation(
-                    served.decoder, prompt, new_text, place.arrived, spend, asked, before
-                )
+            allowance = Allowance.of(self.ledger, request, self.limits.tokens_per_minute, job)
+            asked = self._told_of(request, served, live)
+            told = (served.decoder, prompt, new_text, place.arrived)
+            make = partial(Generation, *told, asked=asked, before=before)
+            async with charged(allowance, prompt, live, make) as source:
+                yield source
 
     @contextmanager
     def accounted(self, live: Live, source: Generation) -> Iterator[None]:
@@ -214,6 +212,8 @@ class Service:
     async def usage(self, caller: Caller) -> Use:
         """What `caller` has used of its limits."""
         used = {each: await self.ledger.used(caller.account, each) for each in caller.limits}
+        if caller.limits or caller.streams:
+            return Use(used, await self.ledger.places(caller.account))
         models = self.models.values()
         return Use(used, sum(served.admission.held_by(caller.account) for served in models))
 

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from penstock.access.allowance import BLOCK, EVERYBODY, Allowance
-from penstock.access.ledger import MemoryLedger
-from penstock.access.meters import DAY_S, Grant
+from penstock.access.memory_ledger import MemoryLedger
+from penstock.access.meters import DAY_S
 from penstock.errors import OVERLOADED, QUOTA_EXCEEDED, PenstockError
 from penstock.requests import Limit
 
@@ -60,12 +60,14 @@ async def test_two_that_share_a_quota_spend_it_exactly(
     """One may be refused while the other holds a part of a block, which is used or given back."""
     spent = 0
     async with Allowance(ledger, "a", (QUOTA,)) as one, Allowance(ledger, "a", (QUOTA,)) as other:
+        await one.begin(0)
+        await other.begin(0)
         for _ in range(36):
             await one.spend()
             await other.spend()
             spent += 2
         for allowance in (one, other):
-            while allowance._leases[0].left:
+            while allowance.left:
                 await allowance.spend()
                 spent += 1
             await refused(allowance.spend)
@@ -101,9 +103,9 @@ async def test_requests_beyond_the_minutes_number_are_refused_until_there_is_one
     autojump_clock: MockClock,
     ledger: MemoryLedger,
 ) -> None:
+    await Allowance(ledger, "a", (REQUESTS,)).begin(1)
+    await Allowance(ledger, "a", (REQUESTS,)).begin(1)
     allowance = Allowance(ledger, "a", (REQUESTS,))
-    await allowance.begin(1)
-    await allowance.begin(1)
     error = await refused(lambda: allowance.begin(1))
     assert (error.kind, error.retry_after_s) == (OVERLOADED, 30)
     await trio.sleep(30)
@@ -131,30 +133,47 @@ async def test_a_prompt_that_no_minute_can_hold_is_refused_for_good(
     error = await refused(lambda: allowance.begin(121))
     assert (error.kind.status, error.param) == (400, "prompt")
     await allowance.begin(100 - 1)
+    await Allowance(ledger, "b", (PACE,)).begin(100)
     other = Allowance(ledger, "b", (PACE,))
-    await other.begin(100)
     error = await refused(lambda: other.begin(100))
-    assert (error.kind, error.retry_after_s) == (OVERLOADED, 1)
+    assert (error.kind, error.retry_after_s) == (OVERLOADED, 40)
     assert await ledger.used("b", PACE) == 100
 
 
-class SlowLedger(MemoryLedger):
-    """Never answers about one limit."""
-
-    async def lease(self, account: str, limit: Limit, wanted: int) -> Grant:
-        if limit == PACE:
-            await trio.sleep_forever()
-        return await super().lease(account, limit, wanted)
-
-
-async def test_who_leaves_between_two_limits_is_given_back_what_the_first_has_granted(
-    autojump_clock: MockClock,
+async def test_who_is_refused_for_one_limit_is_charged_for_none(
+    autojump_clock: MockClock, ledger: MemoryLedger
 ) -> None:
-    ledger = SlowLedger(lambda: NOON)
-    with trio.move_on_after(1):
-        async with Allowance(ledger, "a", (PACE, QUOTA)) as allowance:
-            await allowance.begin(40)
-    assert await ledger.used("a", QUOTA) == 0
+    async with Allowance(ledger, "a", (REQUESTS, QUOTA, PACE)) as allowance:
+        await refused(lambda: allowance.begin(101))
+    for limit in (REQUESTS, QUOTA, PACE):
+        assert await ledger.used("a", limit) == 0
+
+
+async def test_what_is_forgone_is_charged_nowhere(
+    autojump_clock: MockClock, ledger: MemoryLedger
+) -> None:
+    async with Allowance(ledger, "a", (REQUESTS, QUOTA)) as allowance:
+        await allowance.begin(40)
+        assert await ledger.used("a", REQUESTS) == 1
+        allowance.forgo()
+    assert (await ledger.used("a", REQUESTS), await ledger.used("a", QUOTA)) == (0, 0)
+
+
+async def test_an_account_has_so_many_streams_whatever_its_models(
+    autojump_clock: MockClock, ledger: MemoryLedger
+) -> None:
+    async with Allowance(ledger, "a", (), streams=3, places=2):
+        pass
+    async with Allowance(ledger, "a", (), streams=3, places=2) as one:
+        await one.begin(5)
+        assert await ledger.places("a") == 2
+        async with Allowance(ledger, "a", (), streams=3, places=2) as other:
+            error = await refused(lambda: other.begin(5))
+            assert (error.kind, "too many requests" in error.message) == (OVERLOADED, True)
+        async with Allowance(ledger, "a", (), streams=3) as third:
+            await third.begin(5)
+            assert await ledger.places("a") == 3
+    assert await ledger.places("a") == 0
 
 
 async def test_what_all_share_is_spent_by_each_and_told_as_the_servers(
@@ -165,7 +184,7 @@ async def test_what_all_share_is_spent_by_each_and_told_as_the_servers(
     async with Allowance(ledger, "b", (QUOTA,), (PACE,)) as other:
         error = await refused(lambda: other.begin(30))
         assert (error.kind, "the server's tokens a minute" in error.message) == (OVERLOADED, True)
-        assert error.retry_after_s == 1
+        assert error.retry_after_s == 5
         await other.begin(20)
     assert await ledger.used("b", QUOTA) == 20
     assert await ledger.used(EVERYBODY, PACE) == 120

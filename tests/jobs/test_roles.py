@@ -93,7 +93,7 @@ def test_an_edge_speaks_every_dialect(fleet: Fleet) -> None:
     assert "a dog" in edge.ask("POST", "/detokenize", {"tokens": ids}).json["prompt"]
     for path in ("/info", "/v1/health", "/v1/flow"):
         assert edge.ask("GET", path).status == 200
-    assert edge.ask("GET", "/v1/usage").status == 403
+    assert edge.ask("GET", "/v1/usage").json["limits"] == []
     made = edge.ask("POST", "/v1/responses", {"input": "hi", "max_output_tokens": 4}).json
     other = fleet.start("edge")
     again = other.ask("GET", f"/v1/responses/{made['id']}")

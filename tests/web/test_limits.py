@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from penstock.access.ledger import MemoryLedger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.requests import ANYBODY, Limit
@@ -225,6 +225,25 @@ async def test_requests_a_minute_and_streams_at_once_are_refused_with_when_to_co
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert error_of(answers[-1]) == (429, "overloaded", None)
     assert answers[-1].headers[b"retry-after"] == b"20"
+
+
+async def test_a_request_that_is_refused_after_it_was_counted_costs_nothing(
+    model: Model, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    requests = Limit("requests_per_minute", 5)
+    limits = {"tokens_per_day": 100, "requests_per_minute": 5}
+    app = make_app(model, tokenizer, tmp_path, limits, max_jobs=1)
+    short = LONG | {"max_tokens": 10}
+    async with running(app):
+        kept = await ask(app, "POST", "/v1/jobs", short, **SHOWN)
+        while (await ask(app, "GET", kept.json["stream_url"], **SHOWN)).status != 200:
+            await trio.lowlevel.checkpoint()
+        full = await ask(app, "POST", "/v1/jobs", short, **SHOWN)
+        assert error_of(full) == (429, "overloaded", None)
+        large = await ask(app, "POST", "/v1/completions", short | {"prompt": "a " * 99}, **SHOWN)
+        assert error_of(large) == (429, "quota_exceeded", None)
+        assert await app.service.ledger.used("ann", requests) == 1
+        assert await app.service.ledger.used("ann", QUOTA) == 15
 
 
 async def test_models_that_are_not_allowed_are_unknown_on_every_route(

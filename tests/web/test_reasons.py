@@ -14,7 +14,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from penstock.access.ledger import MemoryLedger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.engine.model import Model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.web.app import App

@@ -7,40 +7,27 @@ crosses it ends, with an event that says when there is more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
+from secrets import token_hex
 from typing import Self
 
 import trio
 
 from penstock.access.ledger import Ledger
+from penstock.access.tab import Budget, Shortage, Tab, Terms
 from penstock.errors import QUOTA_EXCEEDED, PenstockError, invalid, overloaded
-from penstock.requests import Caller, Limit
+from penstock.requests import GenerateRequest, Limit
 
 BLOCK = 32
 """Tokens leased at once; a shared ledger is asked this much less often."""
+LOW = 16
+"""With as many left, the next block is asked for: half a second's, where a step takes 30 ms."""
 REFUND_S = 2.0
+CROWDED_S = 2
 EVERYBODY = "/everybody"
 """The account of limits that all share; no key can be called so."""
-
-
-@dataclass(slots=True)
-class _Lease:
-    """Tokens counted against one limit already; `left` of them are not used yet."""
-
-    account: str
-    limit: Limit
-    left: int = 0
-
-    def used_up(self, wait_s: float) -> PenstockError:
-        whose = "the server's" if self.account == EVERYBODY else "your"
-        if self.limit.unit == "tokens_per_day":
-            return PenstockError(
-                QUOTA_EXCEEDED,
-                f"{whose} tokens for today are used up; come back after the time in retry_after",
-                retry_after_s=_seconds(wait_s, 86_400),
-            )
-        return overloaded(_seconds(wait_s, 60), f"{whose} tokens a minute are used up")
+# The quota before the pace: who has none left must not wait for a pace to be told so.
+ORDER = ("requests_per_minute", "tokens_per_day", "tokens_per_minute")
 
 
 class Allowance:
@@ -56,83 +43,114 @@ class Allowance:
         account: str,
         limits: tuple[Limit, ...],
         shared: tuple[Limit, ...] = (),
+        *,
+        streams: int = 0,
+        places: int = 1,
+        job: str = "",
     ) -> None:
         self._ledger = ledger
-        self._account = account
-        self._requests = _of(limits, "requests_per_minute")
-        # The quota first: who has none left must not wait for a pace to be told so.
-        own = (_of(limits, "tokens_per_day"), _of(limits, "tokens_per_minute"))
-        self._leases = [_Lease(account, limit) for limit in own if limit is not None]
-        self._leases += [_Lease(EVERYBODY, limit) for limit in shared]
+        own = sorted(limits, key=lambda limit: ORDER.index(limit.unit))
+        self._terms = Terms(
+            name=job or token_hex(12),
+            account=account,
+            budgets=(
+                *(Budget(account, limit) for limit in own),
+                *(Budget(EVERYBODY, limit) for limit in shared),
+            ),
+            streams=streams,
+            places=places,
+        )
+        self._tab: Tab | None = None
+        self.moved = False
+        """If it is a job's, that goes on in another process."""
+        self._job = bool(job)
 
     @classmethod
-    def of(cls, ledger: Ledger, caller: Caller, tokens_per_minute: int) -> Self:
-        """For a request of `caller`; `tokens_per_minute` is everybody's together, 0 for any."""
-        limits = (Limit("tokens_per_minute", tokens_per_minute),) if tokens_per_minute else ()
-        return cls(ledger, caller.account, caller.limits, limits)
+    def of(cls, ledger: Ledger, request: GenerateRequest, tokens_per_minute: int, job: str) -> Self:
+        """For a request; `tokens_per_minute` is everybody's together, 0 for any."""
+        caller, n = request.caller, request.n
+        shared = (Limit("tokens_per_minute", tokens_per_minute),) if tokens_per_minute else ()
+        own, streams = caller.limits, caller.streams
+        return cls(ledger, caller.account, own, shared, streams=streams, places=n, job=job)
 
     @property
     def counts(self) -> bool:
         """Whether tokens have to be counted at all."""
-        return bool(self._leases)
+        return any(budget.counts_tokens for budget in self._terms.budgets)
+
+    @property
+    def left(self) -> int:
+        """Tokens that are counted already and not used."""
+        return self._tab.left if self._tab else 0
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with trio.move_on_after(REFUND_S, shield=True):
-            await self._give_back()
+        if self._tab is not None:
+            with trio.move_on_after(REFUND_S, shield=True):
+                await self._ledger.close(self._tab, kept=self._job and self.moved)
 
-    async def begin(self, prompt_tokens: int) -> None:
-        """Count the request and its prompt, or refuse it at once. Raises `PenstockError`."""
-        self._check(prompt_tokens)
-        if self._requests is not None:
-            grant = await self._ledger.lease(self._account, self._requests, 1)
-            if not grant.tokens:
-                raise overloaded(_seconds(grant.wait_s, 60), "your requests a minute are used up")
-        for lease in self._leases:
-            wait_s = await self._take(lease, prompt_tokens)
-            if lease.left < prompt_tokens:
-                await self._give_back()
-                raise lease.used_up(wait_s)
-        self._use(prompt_tokens)
+    async def begin(self, tokens: int, *, again: bool = False) -> None:
+        """Count the request and its prompt, or refuse it at once. Raises `PenstockError`.
+
+        Of one that goes on `again`, `tokens` are those that it has had, and charged already.
+        """
+        if not again:
+            self._check(tokens)
+        if not (self._terms.budgets or self._terms.streams):
+            return
+        opened = await self._ledger.open(self._terms, tokens, again=again)
+        if isinstance(opened, Shortage):
+            raise _refusal(opened)
+        self._tab = opened
+        self._tab.used = tokens
+        if self.counts:
+            self._ledger.foresee(self._tab, tokens + BLOCK)
 
     async def spend(self) -> None:
         """One more token, as soon as the pace allows. Raises `PenstockError` at the quota's end."""
-        while short := next((lease for lease in self._leases if not lease.left), None):
-            wait_s = await self._take(short, BLOCK)
-            if short.left:
-                continue
-            if short.limit.unit == "tokens_per_day":
-                raise short.used_up(wait_s)
-            await trio.sleep(wait_s)
-        self._use(1)
+        if (tab := self._tab) is None:
+            return
+        while not tab.left:
+            await self._extend(tab)
+        tab.used += 1
+        if tab.left == LOW:
+            self._ledger.foresee(tab, tab.leased + BLOCK)
+
+    def forgo(self) -> None:
+        """Nothing was generated, so nothing is charged."""
+        if self._tab is not None:
+            self._tab.forgone = True
+
+    async def _extend(self, tab: Tab) -> None:
+        short = await self._ledger.extend(tab, tab.used + BLOCK)
+        if tab.left or short is None:
+            return
+        if short.budget is not None and short.budget.daily:
+            raise _refusal(short)
+        await trio.sleep(short.wait_s)
 
     def _check(self, prompt_tokens: int) -> None:
-        for lease in self._leases:
-            amount = lease.limit.amount
-            if lease.limit.unit == "tokens_per_minute" and prompt_tokens > amount:
+        for budget in self._terms.budgets:
+            amount = budget.limit.amount
+            if budget.limit.unit == "tokens_per_minute" and prompt_tokens > amount:
                 raise invalid("prompt", f"you may use {amount} tokens a minute; shorten it")
 
-    async def _take(self, lease: _Lease, wanted: int) -> float:
-        """Lease as many as there are of `wanted`; how long to wait for more."""
-        grant = await self._ledger.lease(lease.account, lease.limit, wanted)
-        lease.left += grant.tokens
-        return grant.wait_s
 
-    def _use(self, tokens: int) -> None:
-        for lease in self._leases:
-            lease.left -= tokens
-
-    async def _give_back(self) -> None:
-        for lease in self._leases:
-            left, lease.left = lease.left, 0
-            if left:
-                await self._ledger.refund(lease.account, lease.limit, left)
-
-
-def _of(limits: tuple[Limit, ...], unit: str) -> Limit | None:
-    return next((limit for limit in limits if limit.unit == unit), None)
+def _refusal(short: Shortage) -> PenstockError:
+    budget = short.budget
+    if budget is None:
+        return overloaded(CROWDED_S, "you have too many requests running")
+    whose = "the server's" if budget.account == EVERYBODY else "your"
+    if budget.daily:
+        return PenstockError(
+            QUOTA_EXCEEDED,
+            f"{whose} tokens for today are used up; come back after the time in retry_after",
+            retry_after_s=_seconds(short.wait_s, 86_400),
+        )
+    what = "tokens" if budget.counts_tokens else "requests"
+    return overloaded(_seconds(short.wait_s, 60), f"{whose} {what} a minute are used up")
 
 
 def _seconds(wait_s: float, most: int) -> int:

@@ -1,57 +1,48 @@
-"""Where use is counted, behind one interface, so that several servers can share it.
+"""Where use is counted, behind one interface, so that several processes can share it.
 
-Whoever spends leases a block ahead and gives back what is left: a shared ledger is asked once for
-many tokens, and what is leased and not used yet is already counted, so nothing is overspent.
+Each request has a tab. What it may use is counted when it is leased, and what it has not used is
+given back when its tab is closed. So nothing is overspent, whoever dies when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import time
 from typing import Protocol
 
-import trio
-
-from penstock.access.meters import Bucket, DayCount, Grant, Meter
+from penstock.access.tab import Shortage, Tab, Terms
 from penstock.requests import Limit
 
 
 class Ledger(Protocol):
     """Use by account and limit."""
 
-    async def lease(self, account: str, limit: Limit, wanted: int) -> Grant:
-        """Count up to `wanted` as used, as much as is left."""
+    async def run(self) -> None:
+        """Do what nobody waits for, until cancelled."""
 
-    async def refund(self, account: str, limit: Limit, amount: int) -> None:
-        """Of what was leased, `amount` was not used."""
+    async def open(self, terms: Terms, tokens: int, *, again: bool = False) -> Tab | Shortage:
+        """Count a request with its first `tokens`, all of it or nothing.
 
-    async def used(self, account: str, limit: Limit) -> int: ...
+        A tab of that name which another process has left is gone on with and charges nothing; so
+        does a request that goes on `again` with tokens that were charged before. Raises
+        `PenstockError` where nothing can be counted now.
+        """
 
+    async def extend(self, tab: Tab, total: int) -> Shortage | None:
+        """Have up to `total` tokens leased, as many as there are; what is short if that is less.
 
-class MemoryLedger:
-    """For one process. `clock` gives seconds since 1970. A limit that changes begins anew."""
+        Waits where nothing can be counted now. Raises `PenstockError` where the tab is another's.
+        """
 
-    def __init__(self, clock: Callable[[], float] = time) -> None:
-        self._clock = clock
-        self._meters: dict[tuple[str, Limit], Meter] = {}
+    def foresee(self, tab: Tab, total: int) -> None:
+        """`extend` it soon, if that takes a while; the caller goes on with what is left."""
 
-    async def lease(self, account: str, limit: Limit, wanted: int) -> Grant:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self._meter(account, limit).lease(self._clock(), wanted)
+    async def close(self, tab: Tab, *, kept: bool = False) -> None:
+        """Give back what it has not used. One that is `kept` is gone on with elsewhere.
 
-    async def refund(self, account: str, limit: Limit, amount: int) -> None:
-        self._meter(account, limit).refund(self._clock(), amount)
+        Nothing where somebody else has opened it meanwhile: what is left is theirs.
+        """
 
     async def used(self, account: str, limit: Limit) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self._meter(account, limit).used(self._clock())
+        """Raises `PenstockError` where that is not known now."""
 
-    def _meter(self, account: str, limit: Limit) -> Meter:
-        meter = self._meters.get((account, limit))
-        if meter is None:
-            meter = self._meters[account, limit] = _meter_for(limit)
-        return meter
-
-
-def _meter_for(limit: Limit) -> Meter:
-    return DayCount(limit.amount) if limit.unit == "tokens_per_day" else Bucket(limit.amount)
+    async def places(self, account: str) -> int:
+        """How many are taken. Raises `PenstockError` where that is not known now."""

@@ -2,7 +2,7 @@
 
 A `Bucket` fills steadily and may be emptied at once: so much a minute. A `DayCount` starts again at
 midnight UTC: so much a day. Both grant as much as is left of what is wanted, and take back what was
-not used.
+not used. `jobs/redis/lua/use.lua` counts the same way.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ DAY_S = 86_400
 MINUTE_S = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`tokens` are granted; the next one comes in `wait_s` if that was less than was wanted."""
-
-    tokens: int
-    wait_s: float = 0.0
-
-
 class Meter(Protocol):
     """What one account has used under one limit. Times are in seconds since 1970."""
 
-    def lease(self, now_s: float, wanted: int) -> Grant: ...
+    def free(self, now_s: float) -> int:
+        """How many may be leased now."""
+
+    def lease(self, now_s: float, wanted: int) -> int:
+        """Count up to `wanted` as used, as much as is left."""
+
+    def wait_s(self, now_s: float, wanted: int) -> float:
+        """Until so many are left, if nobody else takes any."""
 
     def refund(self, now_s: float, tokens: int) -> None: ...
 
@@ -41,14 +40,19 @@ class Bucket:
     _missing: float = 0.0
     _seen_s: float = 0.0
 
-    def lease(self, now_s: float, wanted: int) -> Grant:
+    def free(self, now_s: float) -> int:
         self._fill(now_s)
-        granted = min(wanted, floor(self.limit - self._missing + 1e-9))
+        return floor(self.limit - self._missing + 1e-9)
+
+    def lease(self, now_s: float, wanted: int) -> int:
+        granted = min(wanted, self.free(now_s))
         self._missing += granted
-        if granted == wanted:
-            return Grant(granted)
-        short = 1 - (self.limit - self._missing)
-        return Grant(granted, short * MINUTE_S / self.limit)
+        return granted
+
+    def wait_s(self, now_s: float, wanted: int) -> float:
+        self._fill(now_s)
+        short = wanted - (self.limit - self._missing)
+        return max(short, 0) * MINUTE_S / self.limit
 
     def refund(self, now_s: float, tokens: int) -> None:
         self._fill(now_s)
@@ -72,16 +76,22 @@ class DayCount:
     _used: int = 0
     _day: int = 0
 
-    def lease(self, now_s: float, wanted: int) -> Grant:
+    def free(self, now_s: float) -> int:
         self._turn(now_s)
-        granted = max(min(wanted, self.limit - self._used), 0)
+        return self.limit - self._used
+
+    def lease(self, now_s: float, wanted: int) -> int:
+        granted = min(wanted, self.free(now_s))
         self._used += granted
-        if granted == wanted:
-            return Grant(granted)
-        return Grant(granted, (self._day + 1) * DAY_S - now_s)
+        return granted
+
+    def wait_s(self, now_s: float, wanted: int) -> float:
+        if self.free(now_s) >= wanted:
+            return 0.0
+        return (self._day + 1) * DAY_S - now_s
 
     def refund(self, now_s: float, tokens: int) -> None:
-        """What was leased yesterday is not given back today."""
+        """Of tokens that were leased today."""
         self._turn(now_s)
         self._used = max(self._used - tokens, 0)
 

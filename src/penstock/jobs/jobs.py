@@ -176,11 +176,11 @@ class Jobs:
 
     async def _run(self, order: Order, *, task_status: trio.TaskStatus[Submitted]) -> None:
         """One job's task. What is refused before it has begun is raised to the submitter."""
-        live, begun = Live(), False
+        live, begun, job_id = Live(), False, self.make_id()
         try:
-            async with self._host.admit(order.request, live) as source:
+            async with self._host.admit(order.request, live, job=job_id) as source:
                 reserved = _log_bytes(order.request, source.prompt.max_tokens)
-                job = Job(self.make_id(), order, reserved)
+                job = Job(job_id, order, reserved)
                 made = await self.store.create(job)
                 begun, mine = True, made.job.job_id == job.job_id
                 origin.name_generation(job.job_id)

@@ -9,6 +9,8 @@ from math import ceil, inf
 
 import trio
 
+from penstock.access.ledger import Ledger
+from penstock.access.memory_ledger import MemoryLedger
 from penstock.errors import OVERLOADED, PenstockError
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.memory_log import MemoryLog
@@ -21,6 +23,7 @@ class MemoryStore:
     """See `Store`. `forgotten` is called for each job whose time is over."""
 
     def __init__(self, bounds: JobBounds, forgotten: Callable[[], None] = lambda: None) -> None:
+        self.ledger: Ledger = MemoryLedger()
         self._bounds = bounds
         self._forgotten = forgotten
         self._logs: dict[str, MemoryLog] = {}

@@ -33,7 +33,7 @@ class Host(Accounted, Protocol):
     """What runs generations."""
 
     def admit(
-        self, request: GenerateRequest, live: Live
+        self, request: GenerateRequest, live: Live, *, job: str
     ) -> AbstractAsyncContextManager[Generation]: ...
 
     def most_tokens(self, request: GenerateRequest) -> int: ...

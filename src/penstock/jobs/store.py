@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from penstock.access.ledger import Ledger
 from penstock.errors import PenstockError
 from penstock.events import Event
 from penstock.jobs.job import Job, JobBounds, JobState
@@ -79,6 +80,9 @@ class Held:
 
 class Store(Protocol):
     """All jobs of one server, or of several that share it."""
+
+    ledger: Ledger
+    """Where use is counted by whoever shares it."""
 
     async def run(self) -> None:
         """Forget what nobody has asked for long enough. Runs until cancelled."""

@@ -36,7 +36,7 @@ class WorkerHost(Accounted, Protocol):
         """Of each model."""
 
     def admit(
-        self, request: GenerateRequest, live: Live, before: list[Progress]
+        self, request: GenerateRequest, live: Live, before: list[Progress], job: str
     ) -> AbstractAsyncContextManager[Generation]: ...
 
 
@@ -97,7 +97,7 @@ class Worker:
             if taken.tries > MOST_TRIES:
                 raise internal()
             before = read_progress(await _told(job), request.n)
-            async with self._host.admit(request, live, before) as source:
+            async with self._host.admit(request, live, before, job_id) as source:
                 inside.set()
                 with self._host.accounted(live, source):
                     run = Run(job, epoch, live, source, self._store.give_back)

@@ -9,10 +9,11 @@ from glide import Script
 
 _LUA = files(__package__) / "lua"
 _COMMON = (_LUA / "common.lua").read_text(encoding="utf-8")
+_TABS = _COMMON + (_LUA / "use.lua").read_text(encoding="utf-8")
 
 
-def _load(name: str) -> Script:
-    code = _COMMON + (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+def _load(name: str, before: str = _COMMON) -> Script:
+    code = before + (_LUA / f"{name}.lua").read_text(encoding="utf-8")
     return Script(code)  # type: ignore[no-untyped-call]  # glide has it untyped
 
 
@@ -32,3 +33,9 @@ REFUSE: Final = _load("refuse")
 SWEEP: Final = _load("sweep")
 SYNC: Final = _load("sync")
 TAKE: Final = _load("take")
+
+TAB_CLOSE: Final = _load("tab_close", _TABS)
+TAB_EXTEND: Final = _load("tab_extend", _TABS)
+TAB_HOLD: Final = _load("tab_hold", _TABS)
+TAB_OPEN: Final = _load("tab_open", _TABS)
+TAB_USED: Final = _load("tab_used", _TABS)

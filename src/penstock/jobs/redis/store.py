@@ -12,12 +12,14 @@ from weakref import WeakValueDictionary
 
 import trio
 
+from penstock.access.ledger import Ledger
 from penstock.errors import OVERLOADED, PenstockError, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.codec import decode_order, encode_order
 from penstock.jobs.redis.commits import Commits
+from penstock.jobs.redis.ledger import RedisLedger
 from penstock.jobs.redis.link import AwayError, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
@@ -46,6 +48,7 @@ class RedisStore:
         line: int = 64,
     ) -> None:
         self.link = Link(address, secrets.token_hex(8), lease_s=lease_s)
+        self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds
         self._forgotten = forgotten
