@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
+from penstock.devices import Opener
 from penstock.engine.engine import Engine
 from penstock.engine.grammar import Grammars
-from penstock.engine.model import Model, ModelError, load_model
+from penstock.engine.model import Model, ModelError
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
@@ -28,8 +29,6 @@ from penstock.settings import Settings
 Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
 
-KV_SHARE = 0.5
-"""Of the memory that is free, what KV caches may come to take unless they are told otherwise."""
 MIN_LEN = 128
 """Fewer tokens of prompt and answer are chosen for nobody who has not asked for it."""
 
@@ -40,12 +39,13 @@ def build_service(settings: Settings, report: Report = lambda line: None) -> Ser
         folders = parse_models(settings.model)
     except ValueError as error:
         raise ModelError(str(error)) from None
+    opener = Opener(settings.device, settings.threads, report)
     thread = EngineThread()
     models = []
     for name, folder in folders.items():
         tokenizer = load_tokenizer(folder)
         report(f"loading {name} ({folder})")
-        model = load_model(folder, device=settings.device, threads=settings.threads)
+        model = opener.open(name, folder)
         engine = make_engine(settings, model, len(folders))
         if not settings.max_len and engine.max_len < model.spec.max_positions:
             report(
@@ -68,7 +68,7 @@ def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:
         return Engine(
             model,
             slots=settings.slots,
-            max_len=choose_max_len(settings, model, available_bytes(), models),
+            max_len=choose_max_len(settings, model, free_for_cache(model), models),
             prefill_chunk=settings.prefill_chunk,
             parked_kv_bytes=settings.parked_kv_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
@@ -78,6 +78,12 @@ def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:
             f"the KV cache of {settings.slots} slots does not fit in memory; "
             "lower --slots or --max-len"
         ) from None
+
+
+def free_for_cache(model: Model) -> int:
+    """What is free where the model's cache goes, with the model in place."""
+    free = model.memory.free_bytes()
+    return available_bytes() if free is None else free
 
 
 def choose_max_len(settings: Settings, model: Model, free_bytes: int, models: int = 1) -> int:
@@ -90,15 +96,22 @@ def choose_max_len(settings: Settings, model: Model, free_bytes: int, models: in
     if settings.max_len:
         chosen, budget_bytes = min(settings.max_len, limit), free_bytes
     else:
-        budget_bytes = int(free_bytes * KV_SHARE / models)
+        budget_bytes = int(free_bytes * settings.kv_memory_fraction / models)
         chosen = max(min(limit, budget_bytes // column_bytes), min(limit, MIN_LEN))
     if chosen * column_bytes > budget_bytes:
         need = chosen * column_bytes >> 20
         raise ModelError(
             f"{settings.slots} slots of {chosen} tokens need {need} MiB of KV cache, more than "
-            f"the {budget_bytes >> 20} MiB there are for it; lower --slots or --max-len"
+            f"the {budget_bytes >> 20} MiB there are for it on the {model.device}; "
+            + _remedy(budget_bytes // (chosen * model.spec.kv_bytes_per_token))
         )
     return chosen
+
+
+def _remedy(fitting: int) -> str:
+    if fitting:
+        return f"lower --slots or --max-len ({fitting} such slots would fit)"
+    return "not even one such slot fits: lower --max-len, or take a smaller model"
 
 
 def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer) -> Service:
