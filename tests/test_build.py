@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from penstock.build import MIN_LEN, build_service, choose_max_len, make_engine
+from penstock.build import (
+    build_service,
+    make_engine,
+)
 from penstock.engine.model import Model, ModelError
 from penstock.engine.warmup import warm_up
 from penstock.memory import available_bytes
 from penstock.models import embedded_model, parse_models
 from penstock.requests import Sampling
 from penstock.settings import Settings
+from penstock.sizing import MIN_LEN, choose_max_len, free_for_cache
+from tests.engine.fake_cudart import FakeCudaMemory, FakeCudart
 from tests.peers import alone, make_prompt
 
 TOKEN_BYTES = 8 * 2 * 2 * 64 * 4
@@ -95,7 +101,8 @@ def test_what_takes_a_while_is_said_before_it_is_done() -> None:
     lines: list[str] = []
     embedded = embedded_model()
     service = build_service(
-        Settings(model=(f"a={embedded}", f"b={embedded}"), warmup=True, slots=2), lines.append
+        Settings(model=(f"a={embedded}", f"b={embedded}"), warmup=True, slots=2, device="cpu"),
+        lines.append,
     )
     assert lines == [
         f"loading a ({embedded})",
@@ -111,6 +118,39 @@ def test_two_models_of_one_name_are_refused() -> None:
     embedded = embedded_model()
     with pytest.raises(ModelError, match="two models are called default; name them"):
         build_service(Settings(model=(str(embedded), str(embedded))))
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "remedy"),
+    [
+        (2 * 600 * TOKEN_BYTES, r"lower --slots or --max-len \(2 such slots would fit\)"),
+        (599 * TOKEN_BYTES, "not even one such slot fits: lower --max-len"),
+    ],
+)
+def test_a_cache_that_does_not_fit_is_refused_with_what_would(
+    model: Model, free_bytes: int, remedy: str
+) -> None:
+    with pytest.raises(ModelError, match=remedy):
+        choose_max_len(Settings(slots=4, max_len=600), model, free_bytes)
+
+
+def test_kv_takes_the_share_that_is_set(model: Model) -> None:
+    free_bytes = 4 * 500 * TOKEN_BYTES
+    for fraction, length in ((1.0, 500), (0.5, 250)):
+        settings = Settings(slots=4, kv_memory_fraction=fraction)
+        assert choose_max_len(settings, model, free_bytes) == length
+
+
+def test_on_a_device_what_is_free_there_counts(model: Model) -> None:
+    memory = FakeCudaMemory(FakeCudart(free=123 << 20))
+    assert free_for_cache(replace(model, memory=memory)) == 123 << 20
+
+
+def test_a_device_that_cannot_hold_the_cache_is_told_of(model: Model) -> None:
+    memory = FakeCudaMemory(FakeCudart(free=0))
+    on_device = replace(model, memory=memory)
+    with pytest.raises(ModelError, match="not even one such slot fits"):
+        make_engine(Settings(slots=1), on_device)
 
 
 @pytest.fixture
@@ -163,8 +203,8 @@ def test_blanks_and_empty_parts_are_no_models() -> None:
 
 
 def test_what_memory_does_not_allow_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.build.available_bytes", lambda: 2 * 4 * 300 * TOKEN_BYTES)
+    monkeypatch.setattr("penstock.sizing.available_bytes", lambda: 2 * 4 * 300 * TOKEN_BYTES)
     lines: list[str] = []
-    service = build_service(Settings(slots=4), lines.append)
+    service = build_service(Settings(slots=4, device="cpu"), lines.append)
     assert service.default.max_len == 300
     assert lines[1].startswith("default: 300 of 1024 tokens a slot, which is what memory allows")

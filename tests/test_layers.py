@@ -79,6 +79,8 @@ LAYERS = {
     "penstock.tracing": 3,
     "penstock.otel": 3,
     "penstock.memory": 3,
+    "penstock.sizing": 3,
+    "penstock.devices": 3,
     "penstock.build": 3,
     "penstock.web": 4,
     "penstock.asgi": 4,

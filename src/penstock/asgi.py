@@ -6,6 +6,7 @@ Settings come from `PENSTOCK_…` variables and the file that `PENSTOCK_CONFIG` 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from penstock.web.door import make_door
 from penstock.web.edge import wrap
 from penstock.web.exchange import Receive, Send
 from penstock.web.forwarded import ForwardedError
+
+_logger = logging.getLogger(__name__)
 
 
 class Deployed:
@@ -41,7 +44,7 @@ class Deployed:
                 settings = _settings()
                 logs.to_logging()
                 door, trace = make_door(settings), load_trace(os.environ)
-                service = build_service(settings)
+                service = build_service(settings, _logger.info)
                 service.trace = trace
                 self._app = wrap(App(service, door), settings)
             except (

@@ -9,11 +9,12 @@ from typing import TypedDict
 
 from penstock.admission import Admission
 from penstock.decoder import Decoder
+from penstock.devices import Opener
 from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
 from penstock.engine.folder import ModelFolder
 from penstock.engine.grammar import Grammars
-from penstock.engine.model import Model, ModelError, load_model
+from penstock.engine.model import Model, ModelError
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.engine.warmup import warm_up
 from penstock.engine_thread import EngineThread
@@ -23,7 +24,6 @@ from penstock.jobs.memory import MemoryStore
 from penstock.jobs.redis.address import parse_address
 from penstock.jobs.store import MakeStore
 from penstock.limits import Limits
-from penstock.memory import available_bytes
 from penstock.models import parse_models
 from penstock.pipeline import Pace
 from penstock.protocols.speech import Speech
@@ -32,6 +32,7 @@ from penstock.schedule import Schedule
 from penstock.served import Offered, Served
 from penstock.service import Service
 from penstock.settings import Settings, SettingsError
+from penstock.sizing import choose_max_len, free_for_cache
 
 Report = Callable[[str], None]
 """Told one line before each thing that takes a while."""
@@ -47,12 +48,6 @@ class Common(TypedDict):
     log_prompts: bool
 
 
-KV_SHARE = 0.5
-"""Of the memory that is free, what KV caches may come to take unless they are told otherwise."""
-MIN_LEN = 128
-"""Fewer tokens of prompt and answer are chosen for nobody who has not asked for it."""
-
-
 def build_service(settings: Settings, report: Report = lambda line: None) -> Service:
     """Load the models and put a service around them. Raises `ModelError` and `SettingsError`."""
     if settings.role != "all":
@@ -63,12 +58,13 @@ def build_service(settings: Settings, report: Report = lambda line: None) -> Ser
         raise ModelError(str(error)) from None
     if settings.role == "edge":
         return make_edge(settings, folders)
+    opener = Opener(settings.device, settings.threads, report)
     thread = EngineThread()
     models = []
     for name, folder in folders.items():
         tokenizer = load_tokenizer(folder)
         report(f"loading {name} ({folder})")
-        model = load_model(folder, device=settings.device, threads=settings.threads)
+        model = opener.open(name, folder)
         engine = make_engine(settings, model, len(folders))
         if not settings.max_len and engine.max_len < model.spec.max_positions:
             report(
@@ -91,7 +87,7 @@ def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:
         return Engine(
             model,
             slots=settings.slots,
-            max_len=choose_max_len(settings, model, available_bytes(), models),
+            max_len=choose_max_len(settings, model, free_for_cache(model), models),
             prefill_chunk=settings.prefill_chunk,
             parked_kv_bytes=settings.parked_kv_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
@@ -101,27 +97,6 @@ def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:
             f"the KV cache of {settings.slots} slots does not fit in memory; "
             "lower --slots or --max-len"
         ) from None
-
-
-def choose_max_len(settings: Settings, model: Model, free_bytes: int, models: int = 1) -> int:
-    """Tokens a slot: as set, else all that the model was made for, if its share of memory holds it.
-
-    Raises `ModelError` where that is too little, or what was set is more than all that is free.
-    """
-    limit = model.spec.max_positions
-    column_bytes = settings.slots * model.spec.kv_bytes_per_token
-    if settings.max_len:
-        chosen, budget_bytes = min(settings.max_len, limit), free_bytes
-    else:
-        budget_bytes = int(free_bytes * KV_SHARE / models)
-        chosen = max(min(limit, budget_bytes // column_bytes), min(limit, MIN_LEN))
-    if chosen * column_bytes > budget_bytes:
-        need = chosen * column_bytes >> 20
-        raise ModelError(
-            f"{settings.slots} slots of {chosen} tokens need {need} MiB of KV cache, more than "
-            f"the {budget_bytes >> 20} MiB there are for it; lower --slots or --max-len"
-        )
-    return chosen
 
 
 def assemble(settings: Settings, name: str, engine: Engine, tokenizer: Tokenizer) -> Service:

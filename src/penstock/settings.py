@@ -51,9 +51,10 @@ class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
             "Repeat it for several models; requests without a model go to the first."
         ),
     ] = ()
-    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = (
-        "auto"
-    )
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Meta(description="Where the model runs; auto is CUDA where it works, else the CPU."),
+    ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="CPU threads for the model; 0 chooses.")
     ] = 0
@@ -67,6 +68,12 @@ class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
         int,
         Meta(ge=0, le=1 << 20, description="Tokens of prompt and answer; 0 is the model's own."),
     ] = 0
+    kv_memory_fraction: Annotated[
+        float,
+        Meta(
+            gt=0, le=1, description="Of the memory that is free, what KV may take without max_len."
+        ),
+    ] = 0.5
     lookahead: Annotated[
         int,
         Meta(ge=0, le=64, description="Tokens computed before the reader has asked for them."),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.build import KV_SHARE
 from penstock.cli.checks import check_models, cpu_quota
-from penstock.cli.providers import reason_in, why_not
+from penstock.devices import why_not
+from penstock.engine.cuda_lack import explain
 from penstock.memory import available_bytes
 from penstock.models import embedded_model
 from penstock.settings import Settings
@@ -60,7 +60,7 @@ def test_what_does_not_open_is_named_and_the_rest_is_still_checked(
 def test_memory_for_the_cache_is_what_serve_would_take() -> None:
     _, memory = check_models(Settings())
     assert "128 MiB for 16 slots of 1024 tokens" in memory.what
-    assert available_bytes() * KV_SHARE > 128 << 20
+    assert available_bytes() * Settings().kv_memory_fraction > 128 << 20
 
 
 def test_more_threads_than_cpus(invoke: Invoke) -> None:
@@ -88,5 +88,5 @@ def test_what_a_provider_lacks_is_found_in_what_it_said() -> None:
         "Failed to load library x/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: "
         "cannot open shared object file: No such file or directory"
     )
-    assert reason_in(said) == "libcublasLt.so.13 is missing"
-    assert reason_in("") == "its libraries or its device are missing"
+    assert explain(said).what == "libcublasLt.so.13 is missing"
+    assert explain("").what == "its libraries or its device are missing"

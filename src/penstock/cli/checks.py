@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import onnxruntime as ort
-
 from penstock import __version__
-from penstock.build import choose_max_len
-from penstock.cli.providers import why_not
-from penstock.engine.folder import ModelFolder
-from penstock.engine.model import Model, ModelError, load_model
+from penstock.devices import Opener, lack_of_cuda, why_not
+from penstock.engine.cuda_lack import Lack
+from penstock.engine.model import Model, ModelError
+from penstock.engine.session import CUDA, providers
 from penstock.engine.tokenizer import load_tokenizer
-from penstock.memory import available_bytes
-from penstock.models import embedded_model, parse_models
+from penstock.models import parse_models
 from penstock.settings import Settings
+from penstock.sizing import choose_max_len, free_for_cache
 from penstock.web.listeners import BindError, bind_all, check_reach
 
 PACKAGES = ("onnxruntime-gpu", "onnxruntime", "trio", "hypercorn", "tokenizers")
@@ -51,12 +49,18 @@ def check_versions(_: Settings) -> Iterator[Finding]:
         )
 
 
-def check_providers(_: Settings) -> Iterator[Finding]:
+def check_providers(settings: Settings) -> Iterator[Finding]:
     """What onnxruntime lists was compiled in; whether it works is another matter."""
-    graph = ModelFolder.locate(embedded_model()).graph
-    for provider in ort.get_available_providers():
-        reason = why_not(provider, graph)
-        yield Finding(f"{provider}: {reason or 'works'}")
+    lack = lack_of_cuda() or why_not(CUDA)
+    advice = lack.advice if lack and settings.device != "cpu" else ""
+    yield Finding(_works(CUDA, lack), advice, fatal=bool(lack) and settings.device == "cuda")
+    for provider in providers():
+        if provider != CUDA:
+            yield Finding(_works(provider, why_not(provider)))
+
+
+def _works(provider: str, lack: Lack | None) -> str:
+    return f"{provider}: {lack.what if lack else 'works'}"
 
 
 def check_threads(settings: Settings) -> Iterator[Finding]:
@@ -76,11 +80,17 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding(str(error), "see penstock serve --help", fatal=True)
         return
+    told: list[str] = []
+    try:
+        opener = Opener(settings.device, settings.threads, told.append)
+    except ModelError as error:
+        yield Finding(str(error), "docs/gpu.md says what it takes", fatal=True)
+        return
     for name, folder in folders.items():
         try:
             load_tokenizer(folder)
-            model = load_model(folder, device=settings.device, threads=settings.threads)
-            yield Finding(f"model {name} opens ({model.file})")
+            model = opener.open(name, folder)
+            yield Finding(f"model {name} opens on {model.device} ({model.file})")
             yield _memory(settings, name, model, len(folders))
         except ModelError as error:
             yield Finding(f"model {name}: {error}", "docs/models.md says what works", fatal=True)
@@ -125,12 +135,12 @@ def cpu_quota(file: Path = CPU_MAX) -> float:
 
 def _memory(settings: Settings, name: str, model: Model, models: int) -> Finding:
     """What the KV cache may grow to. Raises `ModelError` where that does not fit."""
-    free_bytes = available_bytes()
-    chosen, limit = choose_max_len(settings, model, free_bytes, models), model.spec.max_positions
+    free = free_for_cache(model)
+    chosen, limit = choose_max_len(settings, model, free, models), model.spec.max_positions
     cache_bytes = settings.slots * chosen * model.spec.kv_bytes_per_token
     what = (
         f"model {name}: KV cache of up to {cache_bytes >> 20} MiB for {settings.slots} slots of "
-        f"{chosen} tokens; {free_bytes >> 20} MiB of memory are free"
+        f"{chosen} tokens; {free >> 20} MiB of memory are free"
     )
     shorter = f"the model was made for {limit} tokens; lower --slots for longer requests"
     return Finding(what, shorter if chosen < limit and not settings.max_len else "")

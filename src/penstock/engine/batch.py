@@ -16,6 +16,7 @@ import onnxruntime as ort
 from penstock.engine.concat import ConcatBatch
 from penstock.engine.in_place import InPlaceBatch
 from penstock.engine.model import Model
+from penstock.engine.shortlist import Shortlist
 from penstock.engine.slots import Slots
 from penstock.engine.spec import Logits
 
@@ -29,6 +30,13 @@ class Batch(Protocol):
         """One token for each row of the prefix `[0:len(token_ids)]`.
 
         Returns `[rows, vocab]`, a view that the next call overwrites.
+        """
+        ...
+
+    def shortlist(self, token_ids: Sequence[int]) -> Shortlist | None:
+        """The same, with the likeliest tokens of each row in place of all logits.
+
+        None, and nothing is run, where the graph has no such outputs.
         """
         ...
 

@@ -38,6 +38,9 @@ class ConcatBatch:
         self._slots.lengths[:count] += 1
         return self._logits[:count]
 
+    def shortlist(self, token_ids: Sequence[int]) -> None:
+        """Such graphs run on the CPU, where all logits are at hand."""
+
     def prefill(
         self,
         row: int,

@@ -15,14 +15,16 @@ from itertools import count
 import numpy as np
 
 from penstock.engine.batch import Logits, make_batch
+from penstock.engine.drawing import draw_of, score_of
 from penstock.engine.interrupt import Interrupt
-from penstock.engine.logprobs import UNSCORED, Scores, score
+from penstock.engine.logprobs import UNSCORED, Scores
 from penstock.engine.masks import Masks
 from penstock.engine.model import Model
 from penstock.engine.parked import ParkedKV
 from penstock.engine.prefix import PrefixCache, chain
-from penstock.engine.sampling import NOTHING, Allowed, Draw, sample
+from penstock.engine.sampling import NOTHING, sample
 from penstock.engine.sequence import BrokenRowError, EngineSequence, Result, Root, Sampled
+from penstock.engine.shortlist import Shortlist
 from penstock.engine.slots import Slots
 from penstock.requests import Prompt
 
@@ -42,7 +44,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.max_len = max_len
-        self.slots = Slots(model.spec, slots=slots, max_len=max_len)
+        self.slots = Slots(model.spec, slots=slots, max_len=max_len, memory=model.memory)
         self.parked = ParkedKV(parked_kv_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes)
         self._batch = make_batch(model, self.slots)
@@ -160,12 +162,13 @@ class Engine:
         results = self._sample(logits, in_row_order)
         return [results[row] for row in rows]
 
-    def _run(self, sequences: Sequence[EngineSequence]) -> Logits:
+    def _run(self, sequences: Sequence[EngineSequence]) -> Logits | Shortlist:
         """`sequences` hold the rows `[0:len(sequences)]`, in this order."""
-        logits = self._batch.step([sequence.next_input for sequence in sequences])
+        token_ids = [sequence.next_input for sequence in sequences]
+        made = self._batch.shortlist(token_ids) or self._batch.step(token_ids)
         for sequence in sequences:
             sequence.cached += 1
-        return logits
+        return made
 
     def _step_alone(self, sequence: EngineSequence) -> Result:
         self.slots.gather([sequence.key])
@@ -175,14 +178,34 @@ class Engine:
             return error
         return self._sample(logits, [sequence])[0]
 
-    def _sample(self, logits: Logits, sequences: Sequence[EngineSequence]) -> list[Result]:
+    def _sample(
+        self, made: Logits | Shortlist, sequences: Sequence[EngineSequence]
+    ) -> list[Result]:
+        if isinstance(made, Shortlist):
+            return self._sample_few(made, sequences)
+        return self._sample_all(made, sequences)
+
+    def _sample_few(self, made: Shortlist, sequences: Sequence[EngineSequence]) -> list[Result]:
+        few = [row for row, each in enumerate(sequences) if made.suffices(row, each.prompt)]
+        rest = sorted(set(range(len(sequences))) - set(few))
+        tokens = made.draw(few, [draw_of(sequences[row]) for row in few])
+        results = {
+            row: self._accept(sequences[row], token, UNSCORED)
+            for row, token in zip(few, tokens, strict=True)
+        }
+        if rest:
+            others = self._sample_all(made.whole(rest), [sequences[row] for row in rest])
+            results |= dict(zip(rest, others, strict=True))
+        return [results[row] for row in range(len(sequences))]
+
+    def _sample_all(self, logits: Logits, sequences: Sequence[EngineSequence]) -> list[Result]:
         masks = self._masks.of(sequences)
-        draws = [_draw(sequence, mask) for sequence, mask in zip(sequences, masks, strict=True)]
+        draws = [draw_of(sequence, mask) for sequence, mask in zip(sequences, masks, strict=True)]
         tokens = sample(logits, draws)
         # Any NaN makes the maximum one; a draw from such a row would look like a token.
         sound = np.isfinite(logits.max(axis=1)).tolist()
         return [
-            self._accept(sequences[i], token, _score(logits[i], sequences[i], draws[i], token))
+            self._accept(sequences[i], token, score_of(logits[i], sequences[i], draws[i], token))
             if sound[i]
             else BrokenRowError("logits are not numbers")
             for i, token in enumerate(tokens)
@@ -223,21 +246,3 @@ class Engine:
         with suppress(MemoryError):  # the others then compute it again
             self.parked.put(root.key, self.slots.copy_out(sequence.key, 0, sequence.cached))
             root.logits = logits.copy()
-
-
-def _draw(sequence: EngineSequence, allowed: Allowed) -> Draw:
-    prompt = sequence.prompt
-    return Draw(
-        prompt.sampling,
-        prompt.seed,
-        len(sequence.tokens),
-        sequence.choice,
-        prompt=sequence.token_ids,
-        answer=sequence.tokens,
-        allowed=allowed,
-    )
-
-
-def _score(row: Logits, sequence: EngineSequence, draw: Draw, token: int) -> Scores:
-    count = sequence.prompt.logprobs
-    return UNSCORED if count is None else score(draw.adjust(row), token, count)

@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from penstock.engine.memory import HOST, Memory
 from penstock.engine.model import Model
+from penstock.engine.shortlist import DOUBT, IDS, VALUES, Shortlist
 from penstock.engine.slots import Slots
 from penstock.engine.spec import Logits
 
 
 class InPlaceBatch:
-    """A `Batch`; see there."""
+    """A `Batch`; see there. KV and logits stay where `slots.memory` has them."""
 
     def __init__(self, model: Model, slots: Slots) -> None:
         rows, vocab = len(slots.lengths), model.spec.vocab_size
@@ -30,6 +32,7 @@ class InPlaceBatch:
         self._last_only = model.layout.last_only
         self._vocab = vocab
         self._slots = slots
+        self._memory = slots.memory
         self._ids = np.zeros((rows, 1), tokens["input_ids"])
         self._chunk_ids = np.zeros((1, slots.max_len), tokens["input_ids"])
         mask = tokens.get("attention_mask", np.dtype(np.int64))
@@ -38,17 +41,34 @@ class InPlaceBatch:
         # Positions as an input of the graph, for the few that ask; and as numbers to compare with.
         self._at = np.zeros((rows, 1), tokens.get("position_ids", np.dtype(np.int64)))
         self._positions = np.arange(slots.max_len, dtype=self._at.dtype)
-        self._logits = np.zeros((rows, vocab), np.float32)
-        # What the graph writes; the same memory where it writes what is handed out.
-        narrow = model.signature.logits_dtype != self._logits.dtype
-        self._written: npt.NDArray[Any] = (
-            np.zeros((rows, vocab), model.signature.logits_dtype) if narrow else self._logits
-        )
-        self._all_logits = np.zeros(0, model.signature.logits_dtype)
+        kind = model.signature.logits_dtype
+        self._logits = self._memory.zeros((rows, vocab), kind)
+        self._chunk_logits = self._memory.zeros((0, vocab), kind) if not self._last_only else None
+        self._chunk_room = 0
+        self._width = model.shortlist
+        self._top_values = np.zeros((rows, 1, self._width), kind)
+        self._top_ids = np.zeros((rows, 1, self._width), np.int64)
+        self._doubt = np.zeros((rows, 1, 1), kind)
         self._steps: dict[int, ort.IOBinding] = {}
         self._chunks: dict[int, ort.IOBinding] = {}
 
     def step(self, token_ids: Sequence[int]) -> Logits:
+        self._run(token_ids)
+        return self._fetch(self._logits, 0, len(token_ids))
+
+    def shortlist(self, token_ids: Sequence[int]) -> Shortlist | None:
+        if not self._width:
+            return None
+        self._run(token_ids)
+        rows = len(token_ids)
+        return Shortlist(
+            self._top_values[:rows, 0].astype(np.float32),
+            self._top_ids[:rows, 0],
+            self._doubt[:rows, 0, 0] == 0,
+            lambda row: self._fetch(self._logits, row, 1)[0],
+        )
+
+    def _run(self, token_ids: Sequence[int]) -> None:
         rows = len(token_ids)
         lengths = self._slots.lengths[:rows]
         total = int(lengths.max()) + 1
@@ -60,11 +80,16 @@ class InPlaceBatch:
         binding = self._steps.get(rows)
         if binding is None:
             binding = self._steps[rows] = self._bind_rows(0, rows)
-            self._bind_tokens(binding, input_ids=self._ids[:rows], position_ids=self._at[:rows])
-        self._bind_tokens(binding, attention_mask=mask)
+            self._bind_shortlist(binding, rows)
+        # Bound anew for each run: a device is sent what they hold when they are bound.
+        self._bind_tokens(
+            binding,
+            input_ids=self._ids[:rows],
+            attention_mask=mask,
+            position_ids=self._at[:rows],
+        )
         self._session.run_with_iobinding(binding)
         lengths += 1
-        return self._widened(0, rows)
 
     def prefill(
         self,
@@ -85,48 +110,73 @@ class InPlaceBatch:
             position_ids=self._positions[None, length:total],
         )
         if not self._last_only:
-            self._bind_all_logits(binding, count)
+            self._bind_chunk_logits(binding, count)
         self._session.run_with_iobinding(binding, run_options)
         self._slots.lengths[row] = total
-        if not self._last_only:
-            self._written[row] = self._all_logits[: count * self._vocab][-self._vocab :]
-        last: Logits = self._widened(row, 1)[0]
+        last: Logits = (
+            self._fetch(self._logits, row, 1)
+            if self._last_only
+            else self._fetch(self._chunk_logits, count - 1, 1)
+        )[0]
         return last
 
-    def _widened(self, first: int, rows: int) -> Logits:
-        """Logits as float32, whatever the graph computes in."""
-        part = self._logits[first : first + rows]
-        if self._written is not self._logits:
-            np.copyto(part, self._written[first : first + rows])
-        return part
+    def _fetch(self, array: Any, first: int, count: int) -> Logits:  # noqa: ANN401
+        """Rows of logits as float32, whatever the graph computes in."""
+        return self._memory.rows(array, first, count).astype(np.float32, copy=False)
 
     def _bind_rows(self, first: int, rows: int) -> ort.IOBinding:
-        binding = self._session.io_binding()
+        binding, memory = self._session.io_binding(), self._memory
         for (past, present), buffer in zip(self._signature.kv, self._slots.buffers, strict=True):
-            part = buffer[first : first + rows]
-            _bind(binding, past, part)
-            _bind(binding, present, part, output=True)
+            shape = (rows, *buffer.shape[1:])
+            at = (memory, buffer.dtype, shape, memory.address(buffer, first))
+            _bind(binding.bind_input, past, *at)
+            _bind(binding.bind_output, present, *at)
         for name, values in self._signature.fixed.items():
-            _bind(binding, name, values)
-        logits = self._written[first : first + rows].reshape(rows, 1, -1)
-        _bind(binding, "logits", logits, output=True)
+            _bind_host(binding.bind_input, name, values)
+        self._bind_logits(binding, self._logits, first, (rows, 1, self._vocab))
         return binding
 
-    def _bind_all_logits(self, binding: ort.IOBinding, count: int) -> None:
+    def _bind_chunk_logits(self, binding: ort.IOBinding, count: int) -> None:
         """Room for the logits of a whole chunk, of which the last ones are used."""
-        if self._all_logits.size < count * self._vocab:
-            self._all_logits = np.zeros(count * self._vocab, self._all_logits.dtype)
-        room = self._all_logits[: count * self._vocab].reshape(1, count, self._vocab)
-        _bind(binding, "logits", room, output=True)
+        if self._chunk_room < count:
+            kind = self._signature.logits_dtype
+            self._chunk_logits = self._memory.zeros((count, self._vocab), kind)
+            self._chunk_room = count
+        self._bind_logits(binding, self._chunk_logits, 0, (1, count, self._vocab))
+
+    def _bind_logits(
+        self,
+        binding: ort.IOBinding,
+        array: Any,  # noqa: ANN401
+        first: int,
+        shape: tuple[int, ...],
+    ) -> None:
+        at = self._memory.address(array, first)
+        kind = self._signature.logits_dtype
+        _bind(binding.bind_output, "logits", self._memory, kind, shape, at)
+
+    def _bind_shortlist(self, binding: ort.IOBinding, rows: int) -> None:
+        if self._width:
+            _bind_host(binding.bind_output, VALUES, self._top_values[:rows])
+            _bind_host(binding.bind_output, IDS, self._top_ids[:rows])
+            _bind_host(binding.bind_output, DOUBT, self._doubt[:rows])
 
     def _bind_tokens(self, binding: ort.IOBinding, **arrays: npt.NDArray[Any]) -> None:
         for name, array in arrays.items():
             if name in self._signature.tokens:
-                _bind(binding, name, array)
+                _bind_host(binding.bind_input, name, array)
+
+
+def _bind_host(bind: Any, name: str, array: npt.NDArray[Any]) -> None:  # noqa: ANN401
+    _bind(bind, name, HOST, array.dtype, array.shape, array.ctypes.data)
 
 
 def _bind(
-    binding: ort.IOBinding, name: str, array: npt.NDArray[np.generic], *, output: bool = False
+    bind: Any,  # noqa: ANN401
+    name: str,
+    memory: Memory,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    address: int,
 ) -> None:
-    bind = binding.bind_output if output else binding.bind_input
-    bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+    bind(name, memory.name, 0, dtype.type, list(shape), address)

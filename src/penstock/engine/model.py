@@ -8,23 +8,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime as ort
 
+from penstock.engine.cuda import CudaMemory
+from penstock.engine.cudart import Cudart
 from penstock.engine.facts import Facts
 from penstock.engine.folder import MODEL_FILE, ModelFolder, read_json
 from penstock.engine.layout import Layout, Probe
+from penstock.engine.memory import HOST, Memory
+from penstock.engine.session import CudaError, open_on_cpu, open_on_cuda
 from penstock.engine.signature import Signature, read_signature
 from penstock.engine.spec import ModelError, ModelSpec
 
-__all__ = ["MODEL_FILE", "Model", "ModelError", "ModelSpec", "load_model", "read_json"]
+__all__ = [
+    "MODEL_FILE",
+    "CudaError",
+    "Model",
+    "ModelError",
+    "ModelSpec",
+    "load_model",
+    "read_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """An opened model. `device` is where it really runs, as its session reports.
 
-    `folder` holds its companions; `file` is the graph, which may lie a folder below.
+    `folder` holds its companions; `file` is the graph, which may lie a folder below. `memory` is
+    where its cache lies. `shortlist` counts the likeliest tokens that its graph names for each row,
+    0 where it gives logits only.
     """
 
     folder: Path
@@ -34,21 +49,53 @@ class Model:
     layout: Layout
     spec: ModelSpec
     device: str
+    memory: Memory = HOST
+    shortlist: int = 0
 
 
-def load_model(path: Path, *, device: str = "auto", threads: int = 0) -> Model:
-    """Open the model in a folder, or the .onnx file at `path`. Raises `ModelError`."""
+def load_model(path: Path, *, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0) -> Model:
+    """Open the model in a folder, or the .onnx file at `path`.
+
+    Raises `ModelError`; `CudaError`, which is one, where it is `device` that fails.
+    """
     folder = ModelFolder.locate(path)
-    if device == "cuda":
-        raise ModelError(
-            "device cuda: this version decodes on the CPU only; start with --device cpu or auto"
-        )
     facts = Facts(folder)
-    session = _open_session(folder.graph, threads)
+    if device == "cuda":
+        return _on_cuda(folder, facts, threads)
+    session = open_on_cpu(folder.graph, threads)
     signature = read_signature(session, str(folder.graph))
     kv_heads, head_dim = _cache_sizes(signature, facts, folder.graph)
     layout = Probe(session, signature, kv_heads, head_dim).layout(str(folder.graph))
-    spec = ModelSpec(
+    spec = _spec(signature, layout, facts, folder)
+    return Model(folder.home, folder.graph, session, signature, layout, spec, "cpu")
+
+
+def _on_cuda(folder: ModelFolder, facts: Facts, threads: int) -> Model:
+    # It takes onnx, whose 0.2 s a start on the CPU need not wait for.
+    from penstock.engine.cuda_graph import CudaGraph
+
+    graph = CudaGraph(folder.graph)
+    if lack := graph.lack():
+        raise CudaError(lack, folder.graph)
+    session = open_on_cuda(folder.graph, graph.with_shortlist(), threads)
+    signature = read_signature(session, str(folder.graph))
+    spec = _spec(signature, graph.layout, facts, folder)
+    return Model(
+        folder.home,
+        folder.graph,
+        session,
+        signature,
+        graph.layout,
+        spec,
+        "cuda",
+        CudaMemory(Cudart.load()),
+        graph.width,
+    )
+
+
+def _spec(signature: Signature, layout: Layout, facts: Facts, folder: ModelFolder) -> ModelSpec:
+    kv_heads, head_dim = _cache_sizes(signature, facts, folder.graph)
+    return ModelSpec(
         layers=len(signature.kv) // 2,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -59,22 +106,6 @@ def load_model(path: Path, *, device: str = "auto", threads: int = 0) -> Model:
         names=signature.kv,
         defaults=facts.defaults(),
     )
-    return Model(folder.home, folder.graph, session, signature, layout, spec, "cpu")
-
-
-def _open_session(path: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Between two runs the pool's threads would otherwise spin on the cores that write the tokens:
-    # at 16 streams on two cores the model was busy 77 % of the time, and 88 % with this.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a family of its own without a common base
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"onnxruntime cannot open {path}: {reason}") from None
 
 
 def _cache_sizes(signature: Signature, facts: Facts, graph: Path) -> tuple[int, int]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from penstock.engine.model import ModelSpec
+from penstock.engine.memory import HOST, Memory
+from penstock.engine.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Some positions of one row: `[kv_heads, positions, head_dim]` for each buffer."""
+    """Some positions of one row: `[kv_heads, positions, head_dim]` for each buffer, on the host."""
 
     parts: tuple[npt.NDArray[np.floating], ...]
 
@@ -36,13 +38,13 @@ class Slots:
     """Rows of KV by sequence key.
 
     `buffers[j]` is `[slots, kv_heads, max_len, head_dim]` in the model's type, key then value of
-    each layer; `lengths[row]` counts the tokens cached in a row.
+    each layer, an array of `memory`; `lengths[row]` counts the tokens cached in a row.
     """
 
-    def __init__(self, spec: ModelSpec, *, slots: int, max_len: int) -> None:
+    def __init__(self, spec: ModelSpec, *, slots: int, max_len: int, memory: Memory = HOST) -> None:
         shape = (slots, spec.kv_heads, max_len, spec.head_dim)
-        # Zeroed pages are not touched before use, so idle slots cost address space only.
-        self.buffers = [np.zeros(shape, spec.kv_dtype) for _ in spec.kv_names]
+        self.memory = memory
+        self.buffers: list[Any] = [memory.zeros(shape, spec.kv_dtype) for _ in spec.kv_names]
         self.lengths: npt.NDArray[np.int64] = np.zeros(slots, np.int64)
         self.max_len = max_len
         self._keys: list[int | None] = [None] * slots
@@ -76,14 +78,15 @@ class Slots:
     def copy_out(self, key: int, start: int, stop: int) -> Copy:
         """The KV of positions `start` to `stop` of a row."""
         row = self._rows[key]
-        return Copy(tuple(buffer[row, :, start:stop].copy() for buffer in self.buffers))
+        read = self.memory.read
+        return Copy(tuple(read(buffer, row, start, stop) for buffer in self.buffers))
 
     def append(self, key: int, copy: Copy) -> None:
         """Put `copy` behind what a row holds."""
         row = self._rows[key]
         start = int(self.lengths[row])
         for buffer, part in zip(self.buffers, copy.parts, strict=True):
-            buffer[row, :, start : start + copy.positions] = part
+            self.memory.write(buffer, row, start, part)
         self.lengths[row] = start + copy.positions
 
     def gather(self, keys: Sequence[int]) -> list[int]:
@@ -97,10 +100,7 @@ class Slots:
 
     def _swap(self, left: int, right: int) -> None:
         length = int(max(self.lengths[left], self.lengths[right]))
-        for buffer in self.buffers:
-            kept = buffer[left, :, :length].copy()
-            buffer[left, :, :length] = buffer[right, :, :length]
-            buffer[right, :, :length] = kept
+        self.memory.swap(self.buffers, left, right, length)
         self.lengths[[left, right]] = self.lengths[[right, left]]
         self._keys[left], self._keys[right] = self._keys[right], self._keys[left]
         for row in (left, right):

@@ -1,0 +1,79 @@
+"""--device with the GPU package of onnxruntime on a machine that has no GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from penstock.devices import Opener, lack_of_cuda, why_not
+from penstock.engine.cuda_lack import NO_DRIVER, NOT_BUILT
+from penstock.engine.model import ModelError, load_model
+from penstock.engine.session import CUDA, CudaError, open_on_cuda, providers
+from penstock.models import embedded_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(lack_of_cuda() is None, reason="there is a GPU here"),
+]
+built = pytest.mark.skipif(CUDA not in providers(), reason="onnxruntime was built without CUDA")
+
+
+def test_auto_runs_on_the_cpu_and_says_why_in_one_line() -> None:
+    lines: list[str] = []
+    model = Opener("auto", 1, lines.append).open("default", embedded_model())
+    assert model.device == "cpu"
+    (line,) = lines
+    assert line.startswith("running on the CPU: ")
+    assert line.endswith(", or start with --device cpu")
+    assert "\n" not in line
+
+
+def test_cpu_is_what_was_asked_for_and_says_nothing() -> None:
+    lines: list[str] = []
+    assert Opener("cpu", 1, lines.append).open("default", embedded_model()).device == "cpu"
+    assert lines == []
+
+
+def test_cuda_is_refused_with_the_reason() -> None:
+    with pytest.raises(ModelError, match=r"device cuda: .*(driver|without CUDA).*--device cpu"):
+        Opener("cuda", 1, lambda line: None)
+
+
+def test_what_is_missing_is_known_without_an_attempt() -> None:
+    assert lack_of_cuda() in (NO_DRIVER, NOT_BUILT)
+
+
+@built
+def test_an_attempt_finds_what_is_missing() -> None:
+    """Whichever library the loader looks for first: the driver's or one of CUDA's."""
+    lack = why_not(CUDA)
+    assert lack is not None
+    assert "missing" in lack.what or lack == NO_DRIVER
+
+
+@built
+def test_a_session_that_fell_back_is_not_taken_for_one_on_cuda(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """onnxruntime opens it on the CPU and raises nothing."""
+    graph = embedded_model() / "model.onnx"
+    with pytest.raises(CudaError, match="penstock doctor") as caught:
+        open_on_cuda(graph, graph.read_bytes(), threads=1)
+    assert caught.value.lack is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_cuda_has_no_kernels_for_is_refused_before_cuda_is_tried() -> None:
+    with pytest.raises(CudaError, match=r"float32.*penstock export --device cuda"):
+        load_model(embedded_model(), device="cuda")
+
+
+@pytest.mark.wire
+def test_a_server_that_cannot_have_cuda_does_not_open_its_port() -> None:
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: device cuda: ")
+    assert len(done.stderr.splitlines()) == 1
