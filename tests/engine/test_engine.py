@@ -35,7 +35,8 @@ def _logits_after_prefill(engine: Engine, prompts: list[Prompt]) -> np.ndarray:
     sequences = [start(engine, prompt)[0] for prompt in prompts]
     engine.step(sequences)
     row = engine.slots.row(sequences[0].key)
-    logits: np.ndarray = engine._batch._logits[row].copy()
+    written = engine._batch._logits
+    logits: np.ndarray = engine.slots.memory.rows(written, row, 1)[0].copy()
     for sequence in sequences:
         engine.close(sequence)
     return logits

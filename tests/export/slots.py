@@ -23,8 +23,10 @@ class Slots:
         self._names = [i.name for i in running.get_inputs() if i.name.startswith("past_")]
         _, heads, _, head_dim = running.get_inputs()[2].shape
         shape = (slots, heads, capacity, head_dim)
+        narrow = running.get_inputs()[2].type == "tensor(float16)"
+        self._dtype = np.float16 if narrow else np.float32
         # Poisoned, so that reading a place nobody wrote cannot go unnoticed.
-        self._buffers = [np.full(shape, 1e4, np.float32) for _ in self._names]
+        self._buffers = [np.full(shape, 1e4, self._dtype) for _ in self._names]
         self._vocab = running.get_outputs()[0].shape[2]
         self.lengths = np.zeros(slots, np.int64)
 
@@ -43,19 +45,18 @@ class Slots:
         self.lengths[rows] += sequence
         lengths = self.lengths[rows]
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        logits = np.empty((batch, 1, self._vocab), np.float32)
+        logits = np.empty((batch, 1, self._vocab), self._dtype)
         bound = self._session.io_binding()
         bound.bind_cpu_input("input_ids", tokens)
         bound.bind_cpu_input("attention_mask", mask)
         for name, buffer in zip(self._names, self._buffers, strict=True):
             self._share(bound, name, buffer[rows])
-        bound.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        bound.bind_output("logits", "cpu", 0, self._dtype, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(bound)
-        rows_logits: Floats = logits[:, 0]
+        rows_logits: Floats = logits[:, 0].astype(np.float32)
         return rows_logits
 
-    @staticmethod
-    def _share(bound: ort.IOBinding, name: str, part: Floats) -> None:
-        at = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
+    def _share(self, bound: ort.IOBinding, name: str, part: NDArray[np.floating]) -> None:
+        at = ("cpu", 0, self._dtype, part.shape, part.ctypes.data)
         bound.bind_input(name, *at)
         bound.bind_output(name.replace("past_key_values", "present"), *at)

@@ -9,6 +9,9 @@ import click
 
 from penstock.export import Dtype, ExportError, export_model
 
+DEFAULTS = {"cpu": "int8row", "cuda": "fp16"}
+"""On CUDA it is the only one: attention is there in 16 bits, and numpy has no bfloat16."""
+
 
 @click.command()
 @click.argument("source", metavar="HF_DIR", type=click.Path(path_type=Path))
@@ -16,12 +19,20 @@ from penstock.export import Dtype, ExportError, export_model
 @click.option(
     "--dtype",
     type=click.Choice(get_args(Dtype)),
-    default="int8row",
-    show_default=True,
-    help="Precision of the weights.",
+    help="Precision of the weights.  [default: int8row; fp16 for cuda]",
 )
-def export(source: Path, destination: Path, dtype: str) -> None:
+@click.option(
+    "--device",
+    type=click.Choice(list(DEFAULTS)),
+    default="cpu",
+    show_default=True,
+    help="Where the model will run.",
+)
+def export(source: Path, destination: Path, dtype: str | None, device: str) -> None:
     """Turn the safetensors checkpoint HF_DIR into a model folder OUT."""
+    dtype = dtype or DEFAULTS[device]
+    if device == "cuda" and dtype != DEFAULTS[device]:
+        raise click.UsageError(f"--device cuda takes --dtype {DEFAULTS[device]}, not {dtype}")
     click.echo(f"exporting {source} as {dtype} ...", err=True)
     try:
         report = export_model(source, destination, dtype=dtype)  # type: ignore[arg-type]

@@ -3,11 +3,13 @@
 The kernel unpacks weights as it multiplies, so a step reads an eighth to a quarter of the memory.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.export.graph import MICROSOFT, Graph
-from penstock.export.precision import last_position
+from penstock.export.precision import FLOAT32, last_position
 from penstock.export.quantise import quantise_blocks
 
 BLOCK = 32
@@ -20,6 +22,8 @@ _BY_INTEGERS = 4
 
 class Blocks:
     """A Precision; see there for the shapes."""
+
+    dtype: np.dtype[Any] = FLOAT32
 
     def __init__(self, graph: Graph, *, bits: int) -> None:
         self._graph = graph

@@ -1,8 +1,9 @@
 """The decoder as a graph: embedding, layers of attention and feed-forward, head.
 
 Inputs  input_ids [batch, sequence] and attention_mask [batch, total_sequence], int64; for each
-        layer past_key_values.N.key and .value [batch, kv_heads, past_sequence, head_dim], float32.
+        layer past_key_values.N.key and .value [batch, kv_heads, past_sequence, head_dim].
 Outputs logits [batch, 1, vocab] of the last position; present.N.key and .value.
+Logits and caches are of the precision's dtype.
 
 Keys and values may be bound to one buffer for past and present, which is then written in place.
 The mask is right-padded: the ones in a row are that row's length. Positions follow from it.
@@ -10,6 +11,7 @@ The mask is right-padded: the ones in a row are that row's length. Positions fol
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +19,15 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from penstock.export.blocks import Blocks
 from penstock.export.config import DecoderConfig
-from penstock.export.float32 import Float32
+from penstock.export.float32 import Float16, Float32
 from penstock.export.graph import MICROSOFT, Graph, floats, integers
 from penstock.export.int8row import Int8Row
-from penstock.export.precision import Dtype, Precision
+from penstock.export.precision import Dtype, Precision, fit
 from penstock.export.weights import Checkpoint
 
 PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {
     "fp32": Float32,
+    "fp16": Float16,
     "int8row": Int8Row,
     "int8": partial(Blocks, bits=8),
     "int4": partial(Blocks, bits=4),
@@ -36,29 +39,34 @@ _SIDES = ("key", "value")
 def decoder_model(config: DecoderConfig, checkpoint: Checkpoint, dtype: Dtype) -> ModelProto:
     """Build the model; ExportError if the checkpoint lacks a tensor or disagrees with `config`."""
     graph = Graph()
-    _Decoder(config, checkpoint, graph, PRECISIONS[dtype](graph)).build()
+    precision = PRECISIONS[dtype](graph)
+    _Decoder(config, checkpoint, graph, precision).build()
     properties = {"producer": "penstock", "dtype": dtype}
-    return graph.model(_inputs(config), _outputs(config), properties)
+    kind = precision.dtype
+    return graph.model(_inputs(config, kind), _outputs(config, kind), properties)
 
 
-def _inputs(config: DecoderConfig) -> list[ValueInfoProto]:
+def _inputs(config: DecoderConfig, kind: np.dtype[Any]) -> list[ValueInfoProto]:
     return [
         integers("input_ids", "batch", "sequence"),
         integers("attention_mask", "batch", "total_sequence"),
-        *_caches(config, "past_key_values", "past_sequence"),
+        *_caches(config, kind, "past_key_values", "past_sequence"),
     ]
 
 
-def _outputs(config: DecoderConfig) -> list[ValueInfoProto]:
+def _outputs(config: DecoderConfig, kind: np.dtype[Any]) -> list[ValueInfoProto]:
     return [
-        floats("logits", "batch", 1, config.vocab),
-        *_caches(config, "present", "present_sequence"),
+        floats("logits", "batch", 1, config.vocab, dtype=kind),
+        *_caches(config, kind, "present", "present_sequence"),
     ]
 
 
-def _caches(config: DecoderConfig, name: str, length: str) -> list[ValueInfoProto]:
+def _caches(
+    config: DecoderConfig, kind: np.dtype[Any], name: str, length: str
+) -> list[ValueInfoProto]:
+    shape = ("batch", config.kv_heads, length, config.head_dim)
     return [
-        floats(f"{name}.{layer}.{side}", "batch", config.kv_heads, length, config.head_dim)
+        floats(f"{name}.{layer}.{side}", *shape, dtype=kind)
         for layer in range(config.layers)
         for side in _SIDES
     ]
@@ -110,8 +118,8 @@ class _Decoder:
         frequencies = config.rope_theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
         angles = np.outer(np.arange(config.max_positions), frequencies)
         return [
-            self._graph.constant("cos", np.cos(angles).astype(np.float32)),
-            self._graph.constant("sin", np.sin(angles).astype(np.float32)),
+            self._floats("cos", np.cos(angles).astype(np.float32)),
+            self._floats("sin", np.sin(angles).astype(np.float32)),
         ]
 
     def _attention(self, layer: int, rows: str, positions: list[str]) -> str:
@@ -128,7 +136,7 @@ class _Decoder:
             biases = [
                 self._checkpoint.tensor(f"model.{at}.{n}.bias", (s,)) for n, s in sizes.items()
             ]
-            stored = self._graph.constant(f"{at}.qkv.bias", np.concatenate(biases))
+            stored = self._floats(f"{at}.qkv.bias", np.concatenate(biases))
             qkv = self._graph.node("Add", [qkv, stored], f"{at}.qkv.biased")
         heads = self._normed_heads(at, qkv) if config.head_norms else [qkv, "", ""]
         attended = self._attend(layer, heads, positions)
@@ -210,7 +218,10 @@ class _Decoder:
 
     def _norm_weight(self, name: str, width: int) -> str:
         weights = self._checkpoint.tensor(f"model.{name}.weight", (width,))
-        return self._graph.constant(f"{name}.weight", weights)
+        return self._floats(f"{name}.weight", weights)
+
+    def _floats(self, name: str, values: NDArray[np.float32]) -> str:
+        return self._graph.constant(name, fit(name, values, self._precision.dtype))
 
     def _untied_head(self) -> NDArray[np.float32]:
         return self._checkpoint.tensor("lm_head.weight", (self._config.vocab, self._config.hidden))

@@ -1,24 +1,28 @@
-"""The plain precision: every weight and every product in float32."""
+"""The plain precisions: every weight and every product in float32, or in float16."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.export.graph import Graph
-from penstock.export.precision import last_position
+from penstock.export.precision import FLOAT32, fit, last_position
 
 
 class Float32:
     """A Precision; see there for the shapes."""
 
+    dtype: np.dtype[Any] = FLOAT32
+
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
 
     def embed(self, table: NDArray[np.float32]) -> str:
-        stored = self._graph.constant("embedding", table)
+        stored = self._graph.constant("embedding", fit("embedding", table, self.dtype))
         return self._graph.node("Gather", [stored, "input_ids"], "embedded")
 
     def project(self, name: str, rows: str, weights: NDArray[np.float32]) -> str:
-        stored = self._graph.constant(f"{name}.weight", weights.T)
+        stored = self._graph.constant(f"{name}.weight", fit(name, weights, self.dtype).T)
         return self._graph.node("MatMul", [rows, stored], name)
 
     def head(self, hidden: str, weights: NDArray[np.float32], *, tied: bool) -> str:
@@ -28,3 +32,9 @@ class Float32:
         # Folded into a packed weight when the session loads, so the file holds one copy.
         columns = self._graph.node("Transpose", ["embedding"], "embedding.columns", perm=[1, 0])
         return self._graph.node("MatMul", [rows, columns], "logits")
+
+
+class Float16(Float32):
+    """For GPUs: products are summed in float32 there, and attention is offered in 16 bits only."""
+
+    dtype = np.dtype(np.float16)

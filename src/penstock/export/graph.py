@@ -7,6 +7,7 @@ Knows no model and no precision.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
@@ -70,9 +71,10 @@ class Graph:
         return model
 
 
-def floats(name: str, *shape: Dimension) -> ValueInfoProto:
-    """Describe a float32 input or output; a string is a dimension known only when running."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def floats(name: str, *shape: Dimension, dtype: npt.DTypeLike = np.float32) -> ValueInfoProto:
+    """Describe an input or output; a string is a dimension known only when running."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, shape)
 
 
 def integers(name: str, *shape: Dimension) -> ValueInfoProto:

@@ -4,12 +4,14 @@ The activation's scale is taken per row while running. One scale for a whole ten
 cheaper to write, but then a neighbour that joins the batch would change everybody's logits.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from penstock.export.graph import Graph
-from penstock.export.precision import last_position
+from penstock.export.precision import FLOAT32, last_position
 from penstock.export.quantise import ACTIVATION_LEVELS, quantise_weights
 
 _ZERO_POINT = 128
@@ -18,6 +20,8 @@ _ZERO_POINT = 128
 
 class Int8Row:
     """A Precision; see there for the shapes."""
+
+    dtype: np.dtype[Any] = FLOAT32
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph

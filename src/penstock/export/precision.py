@@ -4,14 +4,17 @@ A precision adds nodes to a graph; it knows the
 shapes of what it multiplies and nothing of the model around it.
 """
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.export.errors import ExportError
 from penstock.export.graph import Graph
 
-Dtype = Literal["fp32", "int8row", "int8", "int4"]
+Dtype = Literal["fp32", "fp16", "int8row", "int8", "int4"]
+
+FLOAT32 = np.dtype(np.float32)
 
 LAST_POSITION = "last_position"
 
@@ -19,12 +22,15 @@ LAST_POSITION = "last_position"
 class Precision(Protocol):
     """Weights come as float32 [outputs, inputs], the way checkpoints hold them."""
 
+    dtype: np.dtype[Any]
+    """What activations, norms, rotations, KV and logits are in."""
+
     def embed(self, table: NDArray[np.float32]) -> str:
         """Look input_ids up in `table` [vocab, hidden]; give [batch, sequence, hidden]."""
         ...
 
     def project(self, name: str, rows: str, weights: NDArray[np.float32]) -> str:
-        """Multiply float32 [batch, sequence, inputs]; give [batch, sequence, outputs]."""
+        """Multiply [batch, sequence, inputs]; give [batch, sequence, outputs]."""
         ...
 
     def head(self, hidden: str, weights: NDArray[np.float32], *, tied: bool) -> str:
@@ -33,6 +39,15 @@ class Precision(Protocol):
         `tied` says that `weights` are the table given to `embed`, which is then not stored again.
         """
         ...
+
+
+def fit(name: str, values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`values` as `dtype`; ExportError where one of them is too large for it."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(dtype, copy=False)
+    if dtype != FLOAT32 and not np.isfinite(narrow.max(initial=0) - narrow.min(initial=0)):
+        raise ExportError(f"{name} has values that {dtype} cannot hold; export with --dtype fp32")
+    return narrow
 
 
 def last_position(graph: Graph, rows: str) -> str:
