@@ -11,6 +11,7 @@ from penstock.accounting import account_reader
 from penstock.engine_thread import EngineThread
 from penstock.errors import CANCELLED, PenstockError
 from penstock.events import Failed, Terminal
+from penstock.jobs.elsewhere import Elsewhere
 from penstock.jobs.job import JobBounds, Order
 from penstock.jobs.replay import Replay
 from penstock.jobs.store import Log, MakeStore
@@ -77,6 +78,7 @@ class EdgeService(Service):
         try:
             with (
                 self._lives.of(live),
+                self.streams.read(live.name, live, Elsewhere(log, live.prompt_tokens)),
                 self._total.of(live),
                 self._queued.of(live, lambda: live.flow.delivered > 0),
             ):

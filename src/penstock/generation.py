@@ -156,6 +156,15 @@ class Generation:
         return bool(self._sequences)
 
     @property
+    def account(self) -> str:
+        """Who asked for it."""
+        return self.prompt.caller.account
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt.token_ids)
+
+    @property
     def waits(self) -> bool:
         """Whether none of its sequences has had a slot yet."""
         return not any(sequence.entry.begun for sequence in self._sequences)

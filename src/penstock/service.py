@@ -22,6 +22,7 @@ from penstock.engine_thread import EngineThread
 from penstock.errors import UNAVAILABLE, PenstockError, invalid
 from penstock.gauges import watch_gauges
 from penstock.generation import Generation
+from penstock.jobs.elsewhere import Elsewhere
 from penstock.jobs.job import JobBounds
 from penstock.jobs.jobs import Jobs
 from penstock.jobs.memory import MemoryStore
@@ -126,7 +127,7 @@ class Service:
 
     async def read(self, log: Log, after: int, encoder: Encoder, sink: Sink, reading: Live) -> None:
         """Answer with a job's events behind number `after`. The job outlives this reader."""
-        with self._lives.of(reading), self.streams.read(log.job.job_id, reading):
+        with self._lives.of(reading), self.streams.read(log.job.job_id, reading, Elsewhere(log)):
             try:
                 await pipeline.run(reading, Replay(log, after), encoder, sink, pace=self.pace)
             finally:

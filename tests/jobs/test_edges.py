@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,30 @@ async def test_a_socket_that_is_lost_goes_on_on_another_edge(fleet: Fleet) -> No
         await peer.tell("cancel")
         assert (await peer.hear_terminal())["type"] == "cancelled"
     await until(worker.is_idle, "idle worker")
+
+
+async def test_flow_on_an_edge_tells_of_what_is_read_there(fleet: Fleet) -> None:
+    edges = [await trio.to_thread.run_sync(fleet.start, "edge") for _ in range(2)]
+    job_id = submit(edges[0], max_tokens=60)
+
+    def seen(name: str, *, at: int = 0) -> Any:  # noqa: ANN401
+        streams = edges[at].ask("GET", f"/v1/flow?id={name}").json["streams"]
+        return streams.get(name, {})
+
+    async with connect(edges[0]) as reader, connect(edges[0]) as peer:
+        await reader.tell("resume", job_id=job_id, credits=0)
+        await until(lambda: seen(job_id).get("state") == "queued", "a place in line")
+        await trio.to_thread.run_sync(partial(fleet.start, "worker", "--job-window=6"))
+        plain = (await peer.start(**BODY, credits=2))["job_id"]
+        await peer.hear_tokens(2)
+        expected = {"state": "decode", "prompt_tokens": 5, "computed": 9, "delivered": 2}
+        await until(lambda: seen(plain) == expected, f"{expected}")
+        expected = {"state": "decode", "prompt_tokens": None, "computed": 7, "delivered": 0}
+        await until(lambda: seen(job_id) == expected, f"{expected}")
+        assert seen(job_id, at=1) == {}
+        await peer.tell("cancel")
+        assert (await peer.hear_terminal())["type"] == "cancelled"
+    await until(lambda: seen(job_id) == seen(plain) == {}, "nobody")
 
 
 def test_jobs_outlive_the_process_that_made_them(fleet: Fleet) -> None:

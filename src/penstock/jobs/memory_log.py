@@ -88,6 +88,9 @@ class MemoryLog:
 
     async def state(self) -> JobState:
         await trio.lowlevel.checkpoint()
+        return self.known()
+
+    def known(self) -> JobState:
         return JobState(self.job.job_id, len(self._events), self._acknowledged, self.terminal)
 
     async def text(self) -> str:

@@ -53,6 +53,9 @@ class Log(Protocol):
     async def acknowledge(self, event_id: int) -> None:
         """Events up to this one have arrived. Never goes back."""
 
+    def known(self) -> JobState:
+        """`state` as far as this process has heard of it."""
+
     async def state(self) -> JobState: ...
 
     async def text(self) -> str:

@@ -157,8 +157,10 @@ class RedisLog:
 
     async def state(self) -> JobState:
         await self._ask(scripts.LOOK, self.job.job_id)
-        seen = self.seen
-        return JobState(self.job.job_id, seen.last_id, seen.acknowledged, seen.terminal)
+        return self.known()
+
+    def known(self) -> JobState:
+        return self.seen.state(self.job.job_id)
 
     async def text(self) -> str:
         return await pull_text(self._link, self.job.job_id)
@@ -215,13 +217,12 @@ class RedisLog:
             self._changed(self)
 
     def _has_room(self) -> bool:
-        positions = [reader.position for reader in self.readers]
-        others = [] if self.seen.others is None else [self.seen.others]
+        readers = (self.furthest, self.seen.others)
         return has_room(
             self._handed,
             acknowledged=self.seen.acknowledged,
             window=self.job.order.window,
-            readers=[*positions, *others],
+            readers=[each for each in readers if each is not None],
             ahead=self._ahead,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from penstock.errors import PenstockError
 from penstock.events import Event, Failed, Finished, Terminal
+from penstock.jobs.job import JobState
 from penstock.jobs.redis.codec import decode_error, decode_event
 
 
@@ -35,6 +36,9 @@ class Snapshot:
             idle=idle.decode(),
             others=int(others) if int(others) >= 0 else None,
         )
+
+    def state(self, job_id: str) -> JobState:
+        return JobState(job_id, self.last_id, self.acknowledged, self.terminal)
 
     def after(self, before: Snapshot) -> Snapshot:
         """This one, or what `before` has of more: answers may overtake each other."""
