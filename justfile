@@ -90,6 +90,11 @@ gaps *options:
 overhead *options:
     {{ python }} bench/overhead.py {{ options }}
 
+# Events a second of one Redis, and its memory: docs/operating.md
+[group('measure')]
+redis-node *options:
+    {{ python }} bench/redis_node.py {{ options }}
+
 # Beside other engines, each in an environment of its own: docs/engine-benchmarks.md
 [group('measure')]
 engines *options:

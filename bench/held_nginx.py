@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.deploy.nginx import Nginx, free_port
+from tests.deploy.nginx import LISTEN, Nginx, free_port
 from tests.wire.raw import HANDSHAKE, Raw, post, start
 from tests.wire.servers import Server
 
@@ -37,11 +37,12 @@ STILL = 10
 SMALL = "--send-buffer-bytes=4096"
 SETTINGS: dict[str, tuple[list[str], str | None, bool]] = {
     "no nginx": ([], None, False),
-    "nginx": ([], "", False),
-    "`listen … sndbuf=8k`": ([], "sndbuf=8k", False),
-    "and the edge on a UNIX socket with `--send-buffer-bytes=4096`": ([SMALL], "sndbuf=8k", True),
+    "nginx without `sndbuf`": ([], "listen 8080;", False),
+    "nginx as it is in deploy/": ([], LISTEN, False),
+    "and `--send-buffer-bytes=4096`": ([SMALL], LISTEN, False),
+    "and the edge on a UNIX socket": ([SMALL], LISTEN, True),
 }
-"""Options of the server, of nginx's listen, and whether they speak over a UNIX socket."""
+"""Options of the server, nginx's listen, and whether they speak over a UNIX socket."""
 
 
 @contextmanager
@@ -56,6 +57,10 @@ def house(options: list[str], listen: str | None, *, unix: bool) -> Iterator[tup
             if listen is None:
                 yield server, metrics
                 return
+            if unix:
+                # nginx's workers are somebody else where it was started by root.
+                folder.chmod(0o755)
+                path.chmod(0o777)
             upstream = f"unix:{path}" if unix else f"{server.host}:{server.port}"
             nginx = Nginx(folder / "nginx", [upstream], listen=listen)
             try:

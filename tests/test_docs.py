@@ -12,6 +12,7 @@ import pytest
 from tests.clients.test_clients import CLIENTS
 from tests.clients.test_fuzz import FUZZER
 from tests.clients.test_tabby_agent import AGENT
+from tests.jobs.conftest import require_redis
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -90,6 +91,20 @@ def test_the_benchmarks_run(command: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 3
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_redis_runs() -> None:
+    require_redis()
+    few = ["--fsync", "no", "--writers", "1", "--jobs", "2", "--seconds", "0.2", "--kept", "5"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "redis_node.py"), *few],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| no | 1 × 2 |") == 2
 
 
 def test_contributing_is_short() -> None:

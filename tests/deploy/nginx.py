@@ -12,7 +12,10 @@ import pytest
 
 from tests.wire.servers import Server
 
-CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+from .manifests import COMPOSE, DEPLOY
+
+CONF = DEPLOY / "nginx.conf"
+LISTEN: str = COMPOSE["configs"]["listen"]["content"]
 
 
 def require_nginx() -> None:
@@ -32,7 +35,7 @@ class Nginx(Server):
         (folder / "nginx.conf").write_text(CONF.read_text().replace("/tmp/", f"{folder}/"))
         lines = "".join(f"server {each} max_fails=1 fail_timeout=2s;\n" for each in upstreams)
         (folder / "penstock-upstreams.conf").write_text(lines)
-        (folder / "penstock-listen.conf").write_text(f"listen {host}:{port} {listen};\n")
+        (folder / "penstock-listen.conf").write_text(listen.replace("8080", f"{host}:{port}"))
         super().__init__(folder / "log")
 
     def statuses(self) -> list[int]:
