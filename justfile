@@ -110,27 +110,18 @@ _tools:
     #!/usr/bin/env bash
     set -euo pipefail
     command -v curl >/dev/null || { apt-get update -q && apt-get install -qy curl; }
-    for program in redis-server spin; do
-        if ! command -v $program >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            (apt-get update -q && apt-get install -qy --no-install-recommends $program) ||
-                echo "$program cannot be installed: its tests are skipped"
+    # Whatever cannot be installed: its tests are skipped. RUNLEVEL: nothing is started.
+    get() {
+        if ! command -v "$1" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends "$2") ||
+                echo "$1 cannot be installed: its tests are skipped"
         fi
-    done
-    # Without these, the tests that use them are skipped. Chromium: browsers, EventSource.
-    if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get update -q && apt-get install -qy --no-install-recommends chromium) ||
-            echo "chromium cannot be installed: its tests are skipped"
-    fi
-    # promtool, which comes with prometheus: nothing of it is started.
-    if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus) ||
-            echo "prometheus cannot be installed: its test is skipped"
-    fi
-    # nginx, which is not started either.
-    if ! command -v nginx >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends nginx-light) ||
-            echo "nginx cannot be installed: its tests are skipped"
-    fi
+    }
+    get redis-server redis-server
+    get spin spin
+    get chromium chromium
+    get promtool prometheus
+    get nginx nginx-light
     if command -v npm >/dev/null && [ ! -d .tools/node_modules/axe-core ]; then
         npm install --silent --no-audit --no-fund --prefix .tools eventsource@4.1.1 axe-core@4.14.1 ||
             echo "npm packages cannot be installed: their tests are skipped"
