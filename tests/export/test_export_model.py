@@ -57,17 +57,18 @@ def test_the_model_says_what_it_is(exported: Exported) -> None:
 def test_the_signature_is_the_one_the_engine_reads(exported: Exported, dtype: Dtype) -> None:
     running = session(exported.model(dtype))
     past = [f"past_key_values.{n}.{side}" for n in range(3) for side in ("key", "value")]
+    stored = "tensor(float16)" if dtype == "fp16" else "tensor(float)"
     inputs = {each.name: (each.type, each.shape) for each in running.get_inputs()}
     assert inputs == {
         "input_ids": ("tensor(int64)", ["batch", "sequence"]),
         "attention_mask": ("tensor(int64)", ["batch", "total_sequence"]),
-        **{name: ("tensor(float)", ["batch", 2, "past_sequence", 32]) for name in past},
+        **{name: (stored, ["batch", 2, "past_sequence", 32]) for name in past},
     }
     outputs = {each.name: (each.type, each.shape) for each in running.get_outputs()}
     present = [name.replace("past_key_values", "present") for name in past]
     assert outputs == {
-        "logits": ("tensor(float)", ["batch", 1, 50]),
-        **{name: ("tensor(float)", ["batch", 2, "present_sequence", 32]) for name in present},
+        "logits": (stored, ["batch", 1, 50]),
+        **{name: (stored, ["batch", 2, "present_sequence", 32]) for name in present},
     }
 
 
@@ -118,7 +119,8 @@ def test_an_occupied_destination_is_refused_and_left_alone(
 
 def test_an_unknown_dtype_is_refused(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(
-        ExportError, match="dtype 'int2' is not supported; supported: fp32, int8row, int8, int4"
+        ExportError,
+        match="dtype 'int2' is not supported; supported: fp32, fp16, int8row, int8, int4",
     ):
         export_model(exported.source, tmp_path / "out", dtype="int2")  # type: ignore[arg-type] # what a CLI may pass
     assert not (tmp_path / "out").exists()
