@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,19 @@ def test_auto_runs_on_the_cpu_and_says_why_in_one_line() -> None:
     assert model.device == "cpu"
     (line,) = lines
     assert line.startswith("running on the CPU: ")
-    assert line.endswith(", or start with --device cpu")
+    assert line.endswith(" (`penstock doctor` tells more)")
     assert "\n" not in line
+
+
+def test_the_line_is_told_once_and_not_before_an_error(tmp_path: Path) -> None:
+    lines: list[str] = []
+    opener = Opener("auto", 1, lines.append)
+    with pytest.raises(ModelError):
+        opener.open("none", tmp_path)
+    assert lines == []
+    for name in ("a", "b"):
+        opener.open(name, embedded_model())
+    assert len(lines) == 1
 
 
 def test_cpu_is_what_was_asked_for_and_says_nothing() -> None:

@@ -40,13 +40,14 @@ class Opener:
         self._lack = None if device == "cpu" else lack_of_cuda()
         if self._lack and device == "cuda":
             raise ModelError(f"device cuda: {self._lack}, or start with --device cpu")
-        if self._lack:
-            report(f"running on the CPU: {self._lack}, or start with --device cpu")
+        self._told = False
 
     def open(self, name: str, folder: Path) -> Model:
         """Raises `ModelError`."""
         if self._device == "cpu" or self._lack:
-            return load_model(folder, threads=self._threads)
+            model = load_model(folder, threads=self._threads)
+            self._tell()
+            return model
         try:
             return load_model(folder, device="cuda", threads=self._threads)
         except CudaError as error:
@@ -55,6 +56,12 @@ class Opener:
                 raise ModelError(f"device cuda: {lack}, or start with --device cpu") from None
             self._report(f"{name} runs on the CPU: {lack}")
         return load_model(folder, threads=self._threads)
+
+    def _tell(self) -> None:
+        """Behind the first model that opens: an error stands alone."""
+        if self._lack and not self._told:
+            self._report(f"running on the CPU: {self._lack.what} (`penstock doctor` tells more)")
+        self._told = True
 
 
 def lack_of_cuda() -> Lack | None:
