@@ -24,11 +24,9 @@ def require_nginx() -> None:
 
 
 class Nginx(Server):
-    """As deploy/nginx.conf, but for where files lie. `listen` is added to that directive."""
+    """As deploy/nginx.conf, but for where files lie; listens as it does in deploy/compose.yaml."""
 
-    def __init__(
-        self, folder: Path, upstreams: Sequence[str], *, listen: str = "sndbuf=8k"
-    ) -> None:
+    def __init__(self, folder: Path, upstreams: Sequence[str], *, listen: str = LISTEN) -> None:
         self._folder = folder
         self._place = host, port = "127.0.0.1", free_port()
         folder.mkdir()

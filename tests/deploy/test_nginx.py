@@ -107,6 +107,7 @@ def test_a_websocket_has_its_credits_through_nginx(house: House) -> None:
         made = house.made() - before
         peer.send(frame(TEXT, json.dumps({"type": "pull", "n": 38}).encode()))
         assert b'"seq":40' in peer.read_until(b'"seq":40')
+    wait_until(house.is_idle, "idle servers")
     # Its credits, the window, `lookahead` and 2.
     assert made <= 2 + 4 + 1 + 2
 
