@@ -29,6 +29,7 @@ class Ledger(Protocol):
     async def extend(self, tab: Tab, total: int) -> Shortage | None:
         """Have up to `total` tokens leased, as many as there are; what is short if that is less.
 
+        Where nothing is short there may still be none, for one that spent nothing meanwhile.
         Waits where nothing can be counted now. Raises `PenstockError` where the tab is another's.
         """
 

@@ -3,7 +3,8 @@
 A request spends what its tab has leased and asks nobody; the next block is fetched meanwhile. What
 is leased is counted, and stays so when its process dies: how much of it was used nobody knows but
 for jobs, whose logs say so, and there whoever takes one over goes on with what its tab has left.
-Places lapse without signs of life.
+One that spends nothing for a while rests: it gives back what it has left, and is opened again when
+it spends. Places lapse without signs of life.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ BEATS = 5
 """Signs of life within the time after which places lapse."""
 BATCH = 256
 """Tabs in one script: Redis serves nobody else meanwhile."""
+AT_END, KEPT, RESTING = "ended", "kept", "resting"
+"""Why a tab is closed. One that is kept is another's to open, one that rests keeps its places."""
 
 
 class RedisLedger:
@@ -32,7 +35,9 @@ class RedisLedger:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._marks = count()
-        self._open: dict[Tab, None] = {}
+        self._open: dict[Tab, int] = {}
+        """With what each had used at the last sign of life."""
+        self._resting: dict[Tab, trio.Lock] = {}
         self._low: dict[Tab, int] = {}
         self._owed: list[Sequence[Argument]] = []
         self._more = trio.lowlevel.ParkingLot()
@@ -46,25 +51,27 @@ class RedisLedger:
                 nursery.start_soon(task)
 
     async def open(self, terms: Terms, tokens: int, *, again: bool = False) -> Tab | Shortage:
-        link = self._link
-        tab = Tab(terms, f"{link.me}:{next(self._marks)}", tokens)
-        about = (terms.name, tab.mark, terms.account, terms.streams, terms.places)
-        told = (str(link.lease_s), *about, tokens, int(again), *_limits(terms))
+        link, tab = self._link, Tab(terms, self._new_mark(), tokens)
+        told = (str(link.lease_s), *_opening(tab, tab.mark, tokens, again=again))
         try:
             answer = await link.call(scripts.TAB_OPEN, link.now, link.lapsed, *told)
         except AwayError:
             # It may be open for all that.
             tab.forgone = True
-            self._owe(_closing(tab, kept=False))
+            self._owe(_closing(tab, AT_END))
             raise
         if short := _learn(tab, answer):
             return short
-        self._open[tab] = None
+        self._open[tab] = -1
         return tab
 
     async def extend(self, tab: Tab, total: int) -> Shortage | None:
-        told = _asking(tab, total)
+        if lock := self._resting.get(tab):
+            await self._rouse(tab, lock)
+        mark, told = tab.mark, _asking(tab, total)
         (answer,) = await self._link.insist(scripts.TAB_EXTEND, self._link.now, *told)
+        if not self._is_current(tab, mark):
+            return None
         if answer[0] < 0:
             raise lost()
         return _learn(tab, answer)
@@ -76,7 +83,8 @@ class RedisLedger:
     async def close(self, tab: Tab, *, kept: bool = False) -> None:
         self._open.pop(tab, None)
         self._low.pop(tab, None)
-        told = _closing(tab, kept=kept)
+        self._resting.pop(tab, None)
+        told = _closing(tab, KEPT if kept else AT_END)
         try:
             await self._link.call(scripts.TAB_CLOSE, self._link.now, *told)
         except AwayError:
@@ -105,6 +113,9 @@ class RedisLedger:
                 tabs = list(self._open)
                 for at in range(0, len(tabs), BATCH):
                     await self._hold_on(tabs[at : at + BATCH])
+                for tab in tabs:
+                    if tab in self._open:
+                        await self._let_rest(tab)
             with trio.move_on_after(self._link.lease_s / BEATS):
                 await self._link.lost.wait()
 
@@ -115,16 +126,46 @@ class RedisLedger:
         link = self._link
         await link.call(scripts.TAB_HOLD, link.now, str(link.lease_s), *told)
 
+    async def _let_rest(self, tab: Tab) -> None:
+        """If it has spent nothing since the last time."""
+        idle, self._open[tab] = self._open[tab] == tab.used, tab.used
+        if idle and tab.left:
+            self._low.pop(tab, None)
+            # Before anything is awaited: what is given back is not spent meanwhile.
+            tab.leased, self._resting[tab] = tab.used, trio.Lock()
+            await self._link.call(scripts.TAB_CLOSE, self._link.now, *_closing(tab, RESTING))
+
+    async def _rouse(self, tab: Tab, lock: trio.Lock) -> None:
+        """Open it again, under a mark that no answer from before has."""
+        async with lock:
+            if tab not in self._resting:
+                return
+            link, mark = self._link, self._new_mark()
+            told = (str(link.lease_s), *_opening(tab, mark, tab.used, again=True))
+            answer = await link.insist(scripts.TAB_OPEN, link.now, link.lapsed, *told)
+            tab.mark = mark
+            _learn(tab, answer)
+            self._resting.pop(tab, None)
+
     async def _top_up(self) -> None:
         """Extend those that are low. While one batch is under way the next one gathers."""
         while True:
             while not self._low:
                 await self._more.park()
             batch = [self._low.popitem() for _ in range(min(len(self._low), BATCH))]
+            marks = [tab.mark for tab, _ in batch]
             told = [word for tab, total in batch for word in _asking(tab, total)]
             answers = await self._link.insist(scripts.TAB_EXTEND, self._link.now, *told)
-            for (tab, _), answer in zip(batch, answers, strict=True):
-                _learn(tab, answer)
+            for (tab, _), mark, answer in zip(batch, marks, answers, strict=True):
+                if self._is_current(tab, mark):
+                    _learn(tab, answer)
+
+    def _is_current(self, tab: Tab, mark: str) -> bool:
+        """Whether an answer under `mark` still holds: one that rests gives back what it leased."""
+        return tab.mark == mark and tab not in self._resting
+
+    def _new_mark(self) -> str:
+        return f"{self._link.me}:{next(self._marks)}"
 
     def _owe(self, closing: Sequence[Argument]) -> None:
         self._owed.append(closing)
@@ -152,10 +193,16 @@ def _asking(tab: Tab, total: int) -> list[Argument]:
     return [tab.terms.name, tab.mark, total, *_limits(tab.terms)]
 
 
-def _closing(tab: Tab, *, kept: bool) -> list[Argument]:
+def _opening(tab: Tab, mark: str, tokens: int, *, again: bool) -> list[Argument]:
+    terms = tab.terms
+    about: list[Argument] = [terms.name, mark, terms.account, terms.streams, terms.places]
+    return [*about, tokens, int(again), *_limits(terms)]
+
+
+def _closing(tab: Tab, why: str) -> list[Argument]:
     terms = tab.terms
     about: list[Argument] = [terms.name, tab.mark, terms.account, terms.places]
-    return [*about, tab.used, int(tab.forgone), int(kept), *_limits(terms)]
+    return [*about, tab.used, int(tab.forgone), why, *_limits(terms)]
 
 
 def _limits(terms: Terms) -> list[Argument]:
