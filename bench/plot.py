@@ -9,7 +9,13 @@ from intervals import Interval
 
 COLUMNS = 2
 WIDTH, ROW, HEAD, LABEL, VALUE = 460, 18, 34, 150, 60
-COLOURS = {"penstock": "#2a7de1", "genai": "#8a8f98", "llama": "#c98b2b", "transformers": "#5b9e6f"}
+COLOURS = {
+    "penstock": "#2a7de1",
+    "genai": "#8a8f98",
+    "llama": "#c98b2b",
+    "transformers": "#5b9e6f",
+    "torch": "#8a6bbf",
+}
 STYLE = (
     "<style>text{font:11px system-ui,sans-serif;fill:#24292f}.title{font-weight:600;font-size:12px}"
     ".span{stroke:#24292f;stroke-width:1.5}"

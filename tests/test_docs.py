@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import subprocess
 import sys
@@ -105,6 +106,28 @@ def test_the_benchmark_of_redis_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| no | 1 × 2 |") == 2
+
+
+@pytest.mark.heavy
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path) -> None:
+    """All of it but the device: the same script, code and peers' pipe on a tiny shape."""
+    command = [sys.executable, str(ROOT / "bench" / "gpu.py"), "--device", "cpu", "--smoke"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())["shapes"]["tiny"]
+    assert set(found.get("failed", {})) <= {"peers"}
+    assert found["skipped"] == []
+    facts = found["facts"]
+    assert facts["prefix_binding"]["parked_rows_untouched"]
+    assert facts["prefix_binding"]["largest_difference"] == 0
+    assert facts["leftovers_do_not_matter"]
+    assert set(facts["batch_invariance"].values()) == {0.0}
+    assert not facts["several_rows_of_several_tokens"]["works"]
+    assert found["tokens_s"]["penstock"].keys() == {"1", "4"}
+    assert found["delivered"]["2"]["http"] > 0
+    assert (tmp_path / "gpu.svg").read_text().startswith("<svg")
 
 
 def test_contributing_is_short() -> None:

@@ -41,6 +41,7 @@ OUTSIDE: dict[str, list[object]] = {
     "job_window": [0, (1 << 20) + 1],
     "job_wall_s": [0, -1, float("nan")],
     "job_keep_s": [0, -1, float("nan")],
+    "kv_memory_fraction": [0, 1.01, -1, float("nan")],
     "resume_window_s": [1.9, -1, float("nan")],
     "max_jobs": [0, 10_000_001],
     "job_log_bytes": [(1 << 20) - 1],
@@ -64,7 +65,7 @@ LEAST: dict[str, object] = {
     "max_jobs": 1, "job_log_bytes": 1 << 20, "min_drain_bytes_s": 0,
     "send_buffer_bytes": 0, "dead_after_s": 1, "ping_interval_s": 0.001, "keep_alive_s": 0.001,
     "head_deadline_s": 0.001, "body_deadline_s": 0.001, "h2_max_streams": 1,
-    "grammar_compile_s": 0.001,
+    "grammar_compile_s": 0.001, "kv_memory_fraction": 0.001,
     "metrics_port": 0, "tokens_per_minute": 0, "queue_deadline_s": 0, "total_deadline_s": 0,
 }  # fmt: skip
 

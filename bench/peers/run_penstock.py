@@ -1,4 +1,4 @@
-"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS`."""
+"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE [CONTEXT]]`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from replay import replay
 
@@ -20,23 +21,25 @@ CHUNK = 128
 
 
 class Peer:
-    def __init__(self, folder: str, threads: str) -> None:
-        self.model = load_model(Path(folder), threads=int(threads))
+    def __init__(
+        self, folder: str, threads: str, device: Literal["cpu", "cuda"] = "cpu", context: str = ""
+    ) -> None:
+        self.context = int(context or CONTEXT)
+        self.model = load_model(Path(folder), device=device, threads=int(threads))
         self.sequences: list[EngineSequence] = []
         self.engine = self.make_engine(1)
 
     def about(self) -> dict[str, object]:
         files = self.model.file.parent.glob("model.onnx*")
-        buffers = self.engine.slots.buffers
         return {
             "versions": f"onnxruntime-gpu {version('onnxruntime-gpu')}",
             "bytes": sum(file.stat().st_size for file in files),
-            "kv_bytes": sum(buffer[0, :, 0].nbytes for buffer in buffers),
+            "kv_bytes": self.model.spec.kv_bytes_per_token,
         }
 
     def make_engine(self, slots: int) -> Engine:
         # Nothing is shared between prompts: every token of every prompt is computed.
-        return Engine(self.model, slots=slots, max_len=CONTEXT, prefill_chunk=CHUNK)
+        return Engine(self.model, slots=slots, max_len=self.context, prefill_chunk=CHUNK)
 
     def prefill(self, ids: list[int]) -> dict[str, float]:
         started = time.perf_counter()
@@ -69,7 +72,7 @@ class Peer:
         return replay(self.make_engine(16), requests)
 
     def first(self, ids: list[int]) -> tuple[EngineSequence, int]:
-        prompt = Prompt(tuple(ids), CONTEXT, Sampling(temperature=0), seed=0, ignore_eos=True)
+        prompt = Prompt(tuple(ids), self.context, Sampling(temperature=0), seed=0, ignore_eos=True)
         sequence = self.engine.open(prompt)
         self.engine.admit(sequence)
         result = None

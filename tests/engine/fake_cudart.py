@@ -8,9 +8,11 @@ CPU kernels can be bound to what the engine takes for a device.
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from penstock.engine.cuda import CudaMemory
@@ -106,6 +108,39 @@ class FakeCudaMemory(CudaMemory):
         super().__init__(Cudart(self.library))
 
 
+class SendingBinding:
+    """Sends inputs when they are bound, as onnxruntime does it for a device, and never again."""
+
+    def __init__(self, real: ort.IOBinding) -> None:
+        self.real = real
+        self.bind_output = real.bind_output
+        self._sent: dict[str, Any] = {}
+
+    def bind_input(
+        self, name: str, device: str, number: int, kind: type, shape: list[int], address: int
+    ) -> None:
+        if not name.startswith("past"):
+            size = math.prod(shape) * np.dtype(kind).itemsize
+            self._sent[name] = ctypes.create_string_buffer(ctypes.string_at(address, size), size)
+            address = ctypes.addressof(self._sent[name])
+        self.real.bind_input(name, device, number, kind, shape, address)
+
+
+class SendingSession:
+    """A session whose inputs are sent to a device."""
+
+    def __init__(self, real: ort.InferenceSession) -> None:
+        self._real = real
+
+    def io_binding(self) -> SendingBinding:
+        return SendingBinding(self._real.io_binding())
+
+    def run_with_iobinding(
+        self, binding: SendingBinding, options: ort.RunOptions | None = None
+    ) -> None:
+        self._real.run_with_iobinding(binding.real, options)
+
+
 def on_device(model: Model) -> Model:
     """The model as CUDA gets it, on a device that is the host's memory."""
     graph = CudaGraph(model.file)
@@ -116,7 +151,7 @@ def on_device(model: Model) -> Model:
     )
     return replace(
         model,
-        session=session,
+        session=SendingSession(session),
         layout=graph.layout,
         memory=FakeCudaMemory(),
         shortlist=graph.width,

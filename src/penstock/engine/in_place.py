@@ -43,7 +43,7 @@ class InPlaceBatch:
         self._positions = np.arange(slots.max_len, dtype=self._at.dtype)
         kind = model.signature.logits_dtype
         self._logits = self._memory.zeros((rows, vocab), kind)
-        self._chunk_logits = self._memory.zeros((0, vocab), kind) if not self._last_only else None
+        self._chunk_logits: Any = None
         self._chunk_room = 0
         self._width = model.shortlist
         self._top_values = np.zeros((rows, 1, self._width), kind)

@@ -23,7 +23,7 @@ from penstock.export.float32 import Float16, Float32
 from penstock.export.graph import MICROSOFT, Graph, floats, integers
 from penstock.export.int8row import Int8Row
 from penstock.export.precision import Dtype, Precision, fit
-from penstock.export.weights import Checkpoint
+from penstock.export.weights import Tensors
 
 PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {
     "fp32": Float32,
@@ -36,9 +36,14 @@ PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {
 _SIDES = ("key", "value")
 
 
-def decoder_model(config: DecoderConfig, checkpoint: Checkpoint, dtype: Dtype) -> ModelProto:
-    """Build the model; ExportError if the checkpoint lacks a tensor or disagrees with `config`."""
-    graph = Graph()
+def decoder_model(
+    config: DecoderConfig, checkpoint: Tensors, dtype: Dtype, graph: Graph | None = None
+) -> ModelProto:
+    """Build the model, in `graph` if one is given.
+
+    ExportError if the checkpoint lacks a tensor or disagrees with `config`.
+    """
+    graph = graph or Graph()
     precision = PRECISIONS[dtype](graph)
     _Decoder(config, checkpoint, graph, precision).build()
     properties = {"producer": "penstock", "dtype": dtype}
@@ -76,7 +81,7 @@ class _Decoder:
     """Adds one decoder to one graph; every method gives the name of the tensor it made."""
 
     def __init__(
-        self, config: DecoderConfig, checkpoint: Checkpoint, graph: Graph, precision: Precision
+        self, config: DecoderConfig, checkpoint: Tensors, graph: Graph, precision: Precision
     ) -> None:
         self._config = config
         self._checkpoint = checkpoint

@@ -43,11 +43,9 @@ class Precision(Protocol):
 
 def fit(name: str, values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """`values` as `dtype`; ExportError where one of them is too large for it."""
-    with np.errstate(over="ignore"):
-        narrow = values.astype(dtype, copy=False)
-    if dtype != FLOAT32 and not np.isfinite(narrow.max(initial=0) - narrow.min(initial=0)):
+    if dtype != FLOAT32 and max(values.max(), -values.min()) > np.finfo(dtype).max:
         raise ExportError(f"{name} has values that {dtype} cannot hold; export with --dtype fp32")
-    return narrow
+    return values.astype(dtype, copy=False)
 
 
 def last_position(graph: Graph, rows: str) -> str:

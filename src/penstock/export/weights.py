@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,14 @@ _DECODERS: dict[str, Callable[[Bytes], Floats]] = {
     "F16": _from_f16,
     "BF16": _from_bf16,
 }
+
+
+class Tensors(Protocol):
+    """Where a decoder's weights come from."""
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """Tensor `name` as float32; ExportError if there is none of that shape."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
