@@ -17,7 +17,6 @@ OUTSIDE: dict[str, list[object]] = {
     "slots": [0, 4097],
     "queue": [-1, 1_000_001],
     "max_len": [-1, (1 << 20) + 1],
-    "kv_memory_fraction": [0, 1.1, float("nan")],
     "lookahead": [-1, 65],
     "prefill_chunk": [0, 65537],
     "max_tokens": [0, (1 << 20) + 1],
@@ -56,7 +55,6 @@ OUTSIDE: dict[str, list[object]] = {
 }
 LEAST: dict[str, object] = {
     "port": 0, "threads": 0, "slots": 1, "queue": 0, "max_len": 0, "lookahead": 0,
-    "kv_memory_fraction": 0.001,
     "prefill_chunk": 1, "max_tokens": 1, "max_body_bytes": 1024, "heartbeat_s": 0.001,
     "stall_deadline_s": 0.001, "drain_s": 0, "max_streams": 1, "park_grace_s": 0,
     "max_choices": 1, "max_streams_per_client": 0, "parked_kv_bytes": 0, "prefix_cache_bytes": 0,
