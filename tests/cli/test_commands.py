@@ -174,3 +174,11 @@ def test_export_that_cannot_be_written_names_where(tmp_path: Path) -> None:
 
 def test_export_refuses_an_unknown_precision(invoke: Invoke) -> None:
     assert "'--dtype'" in one_line(invoke("export", "a", "b", "--dtype", "int1"), code=2)
+
+
+def test_nothing_is_kept_of_what_was_used(tmp_path: Path) -> None:
+    """onnxruntime keeps a database of its use in the home folder, to be sent to its maker."""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "penstock", "generate", "Once", "--max-tokens=1"]
+    subprocess.run(command, env={**os.environ, **home}, capture_output=True, check=True)
+    assert list(tmp_path.iterdir()) == []
