@@ -153,3 +153,24 @@ test("a window stands still until it is acknowledged", async () => {
   }
   assert.deepEqual(seen, seen.map((_, n) => n + 1));
 });
+
+test("a resumable socket with a window is exact, and so is the one that goes on with it", async () => {
+  let id;
+  let seen = 0;
+  const take = async (stream, count) => {
+    for await (const event of stream) {
+      if (event.type === "start") id = event.id;
+      if (event.type !== "token") continue;
+      assert.equal(event.seq, (seen += 1));
+      if (seen % 3 === 0) {
+        assert.equal((await penstock.job(id)).last_event_id, seen);
+        stream.acknowledge(seen);
+      }
+      if (seen === count) return;
+    }
+  };
+  await take(penstock.socket({ ...LONG, resumable: true, window: 3 }), 8);
+  await take(penstock.resume(id, { after: 8 }), 20);
+  await penstock.cancel(id);
+  await idle();
+});

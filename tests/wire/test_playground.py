@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Route
+
+from penstock.access.keys import Key, digest_of, write_keys
 
 from .pages import PHONE, Playground, chromium, missing
 from .servers import Server
 
 STORY = "Tell me a story about a dog."
 FIXED: dict[str, Any] = {"temperature": 0, "max_tokens": 160}
+KEY = "sk-penstock-of-a-page"
 CREDITS = 4
 AHEAD = 3
 """lookahead + 2."""
@@ -294,6 +298,32 @@ def test_a_valve_that_is_shut_for_too_long_is_told_so(
     assert "a reader that had stopped" in page.footer
     assert server.metrics()["penstock_requests_failed_total:stalled"] == 1
     assert page.complaints == []
+    page.context.close()
+
+
+def test_a_server_with_keys_is_used_with_one(
+    browser: Browser, start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    write_keys(tmp_path / "keys.json", [Key(name="ann", digest=digest_of(KEY))])
+    server = start_server(f"--keys={tmp_path / 'keys.json'}")
+    page = Playground(browser, server)
+    page.page.locator("#key-dialog[open]").wait_for()
+    page.page.fill("#key-field", KEY)
+    page.page.click("#key-dialog .send")
+    for count, wire in enumerate(("socket", "sse", "job"), start=1):
+        page.wait("document.querySelectorAll('#model option').length === 1")
+        page.ask(STORY, wire=wire, **FIXED | {"max_tokens": 16})
+        page.wait(f"document.querySelectorAll('.turn.assistant').length === {count}")
+        page.wait_end()
+        assert "16 tokens" in page.footer, page.footer
+        page.page.reload()  # this tab keeps the key
+    assert page.page.locator("#key-dialog[open]").count() == 0
+    other = page.context.new_page()
+    other.goto(server.url)
+    other.locator("#key-dialog[open]").wait_for()
+    # The browser tells of what it was refused before it had the key, and of nothing else.
+    assert page.complaints
+    assert all("401" in complaint for complaint in page.complaints)
     page.context.close()
 
 

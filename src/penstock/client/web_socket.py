@@ -127,9 +127,8 @@ class WebSocket:
         return self._events.popleft()
 
     async def _send(self, event: Any) -> None:  # noqa: ANN401  # wsproto's base class says less
-        data = self._protocol.send(event)
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(self._protocol.send(event))
         except BROKEN as error:
             raise LostError from error
         except BaseException:

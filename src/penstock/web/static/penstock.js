@@ -10,7 +10,7 @@
  *   { type: "end", reason, usage, figures } reason: stop, length, or cancelled
  * and throws a PenstockError for any other end. Leaving the loop, or aborting the signal, leaves the
  * server too, which then stops computing. A slow loop slows the server: over HTTP beyond the buffers on
- * the way, over a WebSocket exactly if it has credits, over EventSource exactly if the job has a window.
+ * the way, over a WebSocket exactly if it has credits or a window, over EventSource exactly if the job has a window.
  */
 
 const SUBPROTOCOL = "penstock.v1";
@@ -53,7 +53,11 @@ export class Penstock {
     return this.#openai("v1/completions", body, options, (choice) => choice.text);
   }
 
-  /** A generation over a WebSocket. With `credits`, no token comes that was not asked for by `pull`. */
+  /**
+   * A generation over a WebSocket. With `credits`, no token comes that was not asked for by `pull`. With
+   * `resumable: true` in the body another socket can `resume` it, and with a `window` too, no more events
+   * are made than that ahead of `acknowledge`, whichever socket reads.
+   */
   socket(body, { credits = null, signal } = {}) {
     return new SocketStream(this.#socketUrl(), this.#protocols(), { type: "start", ...body, credits }, signal);
   }
@@ -174,6 +178,11 @@ class SocketStream {
   /** Allow `count` more tokens. */
   pull(count = 1) {
     this.#send({ type: "pull", n: count });
+  }
+
+  /** Events up to `seq` have arrived: a generation with a window goes on. */
+  acknowledge(seq) {
+    this.#send({ type: "ack", seq });
   }
 
   /** Ask for the end, which still comes through the loop. */
