@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from penstock.devices import Opener, lack_of_cuda, why_not
 from penstock.engine.cuda_lack import NO_DRIVER, NOT_BUILT
 from penstock.engine.model import ModelError, load_model
 from penstock.engine.session import CUDA, CudaError, open_on_cuda, providers
+from penstock.export import export_model
 from penstock.models import embedded_model
+from tests.export.checkpoints import TINY, write_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -80,6 +83,49 @@ def test_a_session_that_fell_back_is_not_taken_for_one_on_cuda(
 def test_a_model_that_cuda_has_no_kernels_for_is_refused_before_cuda_is_tried() -> None:
     with pytest.raises(CudaError, match=r"float32.*penstock export --device cuda"):
         load_model(embedded_model(), device="cuda")
+
+
+@pytest.fixture
+def with_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that has a driver, so that CUDA is tried; its libraries are missing."""
+    monkeypatch.setattr("penstock.devices.lack_of_cuda", lambda: None)
+
+
+@pytest.fixture
+def in_float16(tmp_path: Path) -> Path:
+    config = {**TINY, "max_position_embeddings": 64}
+    write_checkpoint(tmp_path / "source", config)
+    export_model(tmp_path / "source", tmp_path / "out", dtype="fp16")
+    return tmp_path / "out"
+
+
+@built
+@pytest.mark.usefixtures("with_a_driver")
+def test_a_session_that_fell_back_is_explained_and_opened_on_the_cpu(in_float16: Path) -> None:
+    lines: list[str] = []
+    model = Opener("auto", 1, lines.append).open("small", in_float16)
+    assert (model.device, model.shortlist) == ("cpu", 0)
+    (line,) = lines
+    assert re.fullmatch(
+        r"small runs on the CPU: (lib\S+ is missing|there is no NVIDIA .*); .+", line
+    )
+    with pytest.raises(ModelError, match=r"device cuda: .*(missing|driver).*--device cpu"):
+        Opener("cuda", 1, lines.append).open("small", in_float16)
+
+
+@pytest.mark.usefixtures("with_a_driver")
+def test_a_model_that_cuda_does_not_run_is_run_on_the_cpu() -> None:
+    lines: list[str] = []
+    assert Opener("auto", 1, lines.append).open("default", embedded_model()).device == "cpu"
+    assert lines[0].startswith("default runs on the CPU: the model computes attention in float32")
+    assert "penstock export --device cuda" in lines[0]
+
+
+@pytest.mark.usefixtures("with_a_driver")
+def test_a_damaged_model_is_no_matter_of_cuda(in_float16: Path) -> None:
+    (in_float16 / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="onnx cannot read"):
+        Opener("cuda", 1, lambda line: None).open("small", in_float16)
 
 
 @pytest.mark.wire

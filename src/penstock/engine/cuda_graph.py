@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penstock.engine.cuda_lack import Lack
 from penstock.engine.layout import Layout
 from penstock.engine.shortlist import DOUBT, IDS, VALUES, WIDTH
+from penstock.engine.spec import ModelError
 
 ATTENTION = "GroupQueryAttention"
 EXPORT = "make a file for it with `penstock export --device cuda`"
@@ -23,13 +24,21 @@ _BY_INTEGERS = ("MatMulInteger", "DynamicQuantizeLinear")
 
 
 class CudaGraph:
-    """The graph in one file, without its weights if those lie beside it."""
+    """The graph in one file, without its weights if those lie beside it.
+
+    Raises `ModelError` where it is none, or gives no logits. `width` is that of its shortlist.
+    """
 
     def __init__(self, file: Path) -> None:
-        self._model = onnx.load(file, load_external_data=False)
+        try:
+            self._model = onnx.load(file, load_external_data=False)
+        except Exception as error:  # protobuf has errors of its own
+            raise ModelError(f"onnx cannot read {file}: {error}") from None
         self._graph = self._model.graph
-        (self._logits,) = (each for each in self._graph.output if each.name == "logits")
-        _, positions, vocab = (each.dim_value for each in self._logits.type.tensor_type.shape.dim)
+        self._kinds = {each.name: each.type.tensor_type for each in self._graph.output}
+        if "logits" not in self._kinds or len(self._kinds["logits"].shape.dim) != 3:
+            raise ModelError(f"{file} has no output `logits` of 3 dimensions")
+        _, positions, vocab = (each.dim_value for each in self._kinds["logits"].shape.dim)
         self.layout = Layout(in_place=True, last_only=positions == 1, vocab_size=vocab)
         self.width = min(WIDTH, vocab)
 
@@ -49,7 +58,7 @@ class CudaGraph:
 
     def with_shortlist(self) -> bytes:
         """The model with `VALUES`, `IDS` and `DOUBT` as outputs too; see `Shortlist`."""
-        kind = self._logits.type.tensor_type.elem_type
+        kind = self._kinds["logits"].elem_type
         self._graph.initializer.extend(
             [
                 numpy_helper.from_array(np.array([self.width], np.int64), "shortlist.width"),

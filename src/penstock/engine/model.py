@@ -13,6 +13,7 @@ from typing import Literal
 import onnxruntime as ort
 
 from penstock.engine.cuda import CudaMemory
+from penstock.engine.cuda_lack import explain
 from penstock.engine.cudart import Cudart
 from penstock.engine.facts import Facts
 from penstock.engine.folder import MODEL_FILE, ModelFolder, read_json
@@ -88,9 +89,16 @@ def _on_cuda(folder: ModelFolder, facts: Facts, threads: int) -> Model:
         graph.layout,
         spec,
         "cuda",
-        CudaMemory(Cudart.load()),
+        _cuda_memory(folder.graph),
         graph.width,
     )
+
+
+def _cuda_memory(graph: Path) -> CudaMemory:
+    try:
+        return CudaMemory(Cudart.load())
+    except OSError as error:
+        raise CudaError(explain(f"error: {error}"), graph) from None
 
 
 def _spec(signature: Signature, layout: Layout, facts: Facts, folder: ModelFolder) -> ModelSpec:

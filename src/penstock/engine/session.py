@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from penstock.engine.cuda_lack import Lack, explain
+from penstock.engine.cuda_lack import UNKNOWN, Lack, explain
 from penstock.engine.spec import ModelError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -39,12 +39,11 @@ def open_on_cpu(graph: Path, threads: int) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(graph), _options(threads), providers=[CPU])
     except Exception as error:  # onnxruntime raises a family of its own without a common base
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"onnxruntime cannot open {graph}: {reason}") from None
+        raise _cannot_open(graph, error) from None
 
 
 def open_on_cuda(graph: Path, model: bytes, threads: int) -> ort.InferenceSession:
-    """A session over `model`, whose weights may lie beside `graph`. Raises `CudaError`."""
+    """A session over `model`, whose weights may lie beside `graph`. Raises `ModelError`."""
     options = _options(threads)
     options.add_session_config_entry(_FOLDER, str(graph.parent.absolute()))
     ort.set_default_logger_severity(_FATAL)
@@ -56,12 +55,18 @@ def open_on_cuda(graph: Path, model: bytes, threads: int) -> ort.InferenceSessio
             model, options, providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
         )
     except Exception as error:
-        raise CudaError(explain(str(error)), graph) from None
+        if (lack := explain(str(error))) is UNKNOWN:
+            raise _cannot_open(graph, error) from None
+        raise CudaError(lack, graph) from None
     finally:
         ort.set_default_logger_severity(_WARNING)
     if CUDA not in session.get_providers():
         raise CudaError(None, graph)
     return session
+
+
+def _cannot_open(graph: Path, error: Exception) -> ModelError:
+    return ModelError(f"onnxruntime cannot open {graph}: {str(error).splitlines()[0][:200]}")
 
 
 def _options(threads: int) -> ort.SessionOptions:
