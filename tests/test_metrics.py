@@ -65,7 +65,7 @@ def test_sizes_are_a_histogram() -> None:
 def test_sizes_of_nothing_are_an_empty_histogram() -> None:
     """An edge decodes nothing."""
     metrics = Metrics()
-    metrics.watch_sizes("batch_size", "Rows.", lambda: [])
+    metrics.watch_sizes("batch_size", "Rows.", list)
     page = metrics.render().decode()
     assert 'penstock_batch_size_bucket{le="+Inf"} 0.0' in page
 
