@@ -1,12 +1,14 @@
 """An edge and a worker over Redis beside one process in memory, in turns: `python bench/roles.py`.
 
 Both do the same work on the same model and threads; the one that is not measured rests. A gap is
-the time between two events of one stream, as its client has them.
+the time between two events of one stream, as its client has them. Only a few words are drawn, so
+that each token is an event whatever the weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import selectors
@@ -14,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,9 +25,10 @@ from pathlib import Path
 from statistics import median
 
 from intervals import interval
-from readers import request
 
 from redis_server import redis
+
+WORDS = " a the of and to in was he she it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,16 @@ def main() -> None:
         memory = stack.enter_context(serving(*common))
         worker = stack.enter_context(serving(*common, shared, "--role=worker"))
         edge = stack.enter_context(serving(*common, shared, "--role=edge"))
+        bias = words(memory.port)
         ways = Way(memory.port, memory.pids), Way(edge.port, edge.pids + worker.pids)
         print(f"{os.cpu_count()} cores, {asked.tokens} tokens a stream, fsync {asked.fsync}")
         for streams in asked.streams:
             for way in ways:
-                measure(way, streams, 8)
-            rounds = [
-                [measure(way, streams, asked.tokens) for way in ways] for _ in range(asked.rounds)
-            ]
+                measure(way, streams, 8, bias)
+            rounds = []
+            for _ in range(asked.rounds):
+                rounds.append([measure(way, streams, asked.tokens, bias) for way in ways])
+                print(*rounds[-1], file=sys.stderr)
             report(streams, rounds)
 
 
@@ -77,6 +83,7 @@ def serving(*options: str) -> Iterator[Way]:
     command = [sys.executable, "-m", "penstock", "serve", "--port=0", *options]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
+    sink = server
     try:
         port = 0
         for line in server.stderr:
@@ -85,18 +92,40 @@ def serving(*options: str) -> Iterator[Way]:
             if port and ("the store is there" in line or not any("--store" in o for o in options)):
                 break
         # Its log is read by nobody from here on, and must not fill a pipe.
-        with subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL):
-            yield Way(port, (server.pid,))
-            server.terminate()
+        sink = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+        yield Way(port, (server.pid,))
     finally:
         server.terminate()
         server.wait()
+        sink.wait()
 
 
-def measure(way: Way, streams: int, tokens: int) -> Round:
+def words(port: int) -> dict[str, float]:
+    """A bias that leaves nothing but `WORDS`."""
+    asked = json.dumps({"prompt": WORDS}).encode()
+    answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/tokenize", asked)
+    return {str(token_id): 100.0 for token_id in json.load(answer)["tokens"]}
+
+
+def request(tokens: int, bias: dict[str, float]) -> bytes:
+    body = json.dumps(
+        {
+            "prompt": "Once upon a time",
+            "max_tokens": tokens,
+            "temperature": 0,
+            "logit_bias": bias,
+            "ignore_eos": True,
+            "stream": True,
+        }
+    )
+    head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def measure(way: Way, streams: int, tokens: int, bias: dict[str, float]) -> Round:
     cpu_s = sum(map(cpu_of, way.pids))
     started = time.perf_counter()
-    arrived = read(way.port, streams, tokens)
+    arrived = read(way.port, streams, request(tokens, bias))
     wall_s = time.perf_counter() - started
     made = streams * tokens
     gaps = [b - a for times in arrived for a, b in pairwise(times)]
@@ -108,13 +137,13 @@ def measure(way: Way, streams: int, tokens: int) -> Round:
     )
 
 
-def read(port: int, streams: int, tokens: int) -> list[list[float]]:
+def read(port: int, streams: int, asked: bytes) -> list[list[float]]:
     """When each stream had each of its events."""
     arrived: list[list[float]] = [[] for _ in range(streams)]
     with selectors.DefaultSelector() as selector:
         for times in arrived:
             each = socket.create_connection(("127.0.0.1", port))
-            each.sendall(request("x", tokens))
+            each.sendall(asked)
             selector.register(each, selectors.EVENT_READ, times)
         while selector.get_map():
             for key, _ in selector.select():

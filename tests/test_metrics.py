@@ -70,6 +70,14 @@ def test_sizes_are_a_histogram() -> None:
     assert "penstock_batch_size_sum 11.0\n" in page
 
 
+def test_sizes_of_nothing_are_an_empty_histogram() -> None:
+    """An edge decodes nothing."""
+    metrics = Metrics()
+    metrics.watch_sizes("batch_size", "Rows.", list)
+    page = metrics.render().decode()
+    assert 'penstock_batch_size_bucket{le="+Inf"} 0.0' in page
+
+
 async def test_a_page_with_traffic_on_it_is_what_prometheus_reads(
     model: Model, tokenizer: Tokenizer
 ) -> None:

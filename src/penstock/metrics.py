@@ -145,7 +145,7 @@ class Metrics:
 
 
 def _sizes(name: str, text: str, counts: Sequence[int]) -> HistogramMetricFamily:
-    upto = list(accumulate(counts))
+    upto = list(accumulate(counts)) or [0]
     buckets = [(str(float(size)), upto[min(size, len(upto) - 1)]) for size in SIZES]
     total = sum(size * count for size, count in enumerate(counts))
     return HistogramMetricFamily(name, text, [*buckets, ("+Inf", upto[-1])], total)

@@ -91,7 +91,7 @@ def test_an_edge_speaks_every_dialect(fleet: Fleet) -> None:
     assert (bound.status, set(bound.json["generated_text"]) <= {"a", "b"}) == (200, True)
     ids = edge.ask("POST", "/tokenize", {"prompt": "a dog"}).json["tokens"]
     assert "a dog" in edge.ask("POST", "/detokenize", {"tokens": ids}).json["prompt"]
-    for path in ("/info", "/v1/health", "/v1/flow"):
+    for path in ("/info", "/v1/health", "/v1/flow", "/metrics"):
         assert edge.ask("GET", path).status == 200
     assert edge.ask("GET", "/v1/usage").json["limits"] == []
     made = edge.ask("POST", "/v1/responses", {"input": "hi", "max_output_tokens": 4}).json
