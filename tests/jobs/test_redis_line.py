@@ -129,6 +129,17 @@ async def test_a_job_in_line_ends_where_it_stands_when_it_is_refused(store: Redi
     assert store.held().jobs == 0
 
 
+async def test_a_refused_job_that_is_given_back_ends(store: RedisStore) -> None:
+    await store.offer(job("a"))
+    [taken] = await store.take("default", 1, SLOTS)
+    await taken.log.append(taken.epoch, delta(1))
+    await taken.log.refuse(CANCEL)
+    await store.give_back(taken.log, taken.epoch)
+    assert (await taken.log.state()).status == "cancelled"
+    assert len(await taken.log.read(0, 9)) == 2
+    assert not await store.take("default", 1, SLOTS)
+
+
 async def test_several_answers_wait_in_their_turn_for_as_many_slots(store: RedisStore) -> None:
     await store.offer(job("a", answers=2))
     await store.offer(job("b"))

@@ -156,6 +156,21 @@ def test_a_reader_that_leaves_an_edge_ends_its_generation(fleet: Fleet) -> None:
     assert worker.metrics()["penstock_requests_cancelled_total:client"] == 1
 
 
+def test_what_a_stopped_edge_was_streaming_ends_and_is_not_moved(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    worker = fleet.start("worker")
+    connection, response = ask(edge, max_tokens=400, stream=True)
+    response.read(200)
+    wait_until(lambda: worker.gauge("active") == 1, "decoding")
+    assert edge.stop() == 0
+    assert b'"code":"unavailable"' in response.read()
+    connection.close()
+    ended = "penstock_requests_failed_total:shutdown"
+    wait_until(lambda: worker.metrics()[ended] == 1, "its end")
+    assert "penstock_requests_failed_total:moved" not in worker.metrics()
+    assert worker.is_idle()
+
+
 def test_what_a_killed_edge_leaves_behind_ends_by_itself(fleet: Fleet) -> None:
     edge = fleet.start("edge")
     worker = fleet.start("worker", "--job-window=8")

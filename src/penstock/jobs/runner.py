@@ -56,6 +56,8 @@ class Run:
     source: Generation
     give_back: GiveBack | None = None
     lost: bool = False
+    refused: bool = False
+    """Nobody wants it, in another process either."""
 
     async def write(self, *, wall_s: float) -> None:
         """Run the source into the log, which has its terminal event when this returns.
@@ -84,7 +86,8 @@ class Run:
 
     async def _end(self, told: Terminal) -> None:
         """A forced end: of the job, or of this process only."""
-        if self.give_back and isinstance(told, Failed) and told.error.kind is UNAVAILABLE:
+        leaves = isinstance(told, Failed) and told.error.kind is UNAVAILABLE
+        if self.give_back and leaves and not self.refused:
             await self.give_back(self.log, self.epoch)
             self.live.terminal = _moved()
         else:
@@ -104,7 +107,9 @@ class Run:
             self.live.flow.wrote(event, started_s, trio.current_time())
 
     async def _obey(self) -> None:
-        self.live.stop(await self.log.refused())
+        error = await self.log.refused()
+        self.refused = True
+        self.live.stop(error)
 
 
 def _moved() -> Failed:
