@@ -36,10 +36,12 @@ async def source_of(handler: Handler) -> AsyncIterator[JobSocket]:
 
 
 async def accepted(stream: trio.SocketStream) -> WSConnection:
+    """Once its client has said what it wants."""
     protocol = WSConnection(ConnectionType.SERVER)
     protocol.receive_data(bytes(await stream.receive_some()))
     assert list(protocol.events())
     await stream.send_all(protocol.send(AcceptConnection()))
+    await stream.receive_some()  # resume
     return protocol
 
 
