@@ -1,4 +1,4 @@
-"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE [CONTEXT [CHUNK]]]`."""
+"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE CONTEXT CHUNK]`."""
 
 from __future__ import annotations
 
