@@ -81,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, nargs="+", default=[512, 4096])
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 32, 64])
     parser.add_argument("--steps", type=int, default=48, help="timed steps a round")
+    parser.add_argument("--chunk", type=int, default=512, help="prompt tokens in one run")
     parser.add_argument("--seconds", type=float, default=480, help="begin nothing later than this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--torch", metavar="PYTHON", help="has torch and transformers")
@@ -105,8 +106,8 @@ def attempt(
     began = time.perf_counter()
     try:
         measure(shape, found, given)
-    except (SystemExit, OSError, StopIteration, subprocess.SubprocessError) as error:
-        found.setdefault("failed", {})[measure.__name__] = str(error)
+    except (Exception, SystemExit) as error:
+        found.setdefault("failed", {})[measure.__name__] = f"{type(error).__name__}: {error}"
     took = time.perf_counter() - began
     print(f"# {shape}: {measure.__name__} took {took:.0f} s", file=sys.stderr, flush=True)
 
@@ -130,6 +131,7 @@ def facts(shape: str, found: Results, given: argparse.Namespace) -> None:
 def penstock(shape: str, context: int, given: argparse.Namespace) -> Iterator[Peer]:
     script = [sys.executable, str(HERE / "peers" / "run_penstock.py")]
     arguments = [str(given.work / shape), str(given.threads), given.device, str(context)]
+    arguments.append(str(given.chunk))
     with started("penstock", script + arguments, given.work / "penstock.log") as peer:
         yield peer
 
@@ -187,6 +189,7 @@ def delivered(shape: str, found: Results, given: argparse.Namespace) -> None:
     slots = max(given.streams)
     length = context_of(given)
     options = ["--device", given.device, "--max-len", str(length), "--queue", str(slots)]
+    options += ["--prefill-chunk", str(given.chunk)]
     tokens = ROUNDS * given.steps
     with server(str(given.work / shape), given.threads, slots, *options) as (_, port):
         read_streams("127.0.0.1", port, streams=slots, max_tokens=BEFORE)

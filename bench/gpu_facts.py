@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
         "leftovers_do_not_matter": leftovers_do_not_matter(model),
         "batch_invariance": batch_invariance(model),
         "several_rows_of_several_tokens": several_rows_of_several_tokens(model),
+        "step_s": {count: step_s(model, count) for count in (1, 32)},
     }
     print(json.dumps(found))
 
@@ -114,6 +116,32 @@ def several_rows_of_several_tokens(model: Model) -> dict[str, Any]:
         return {"works": False, "reason": str(error).splitlines()[0][-200:]}
     made = together.batch._fetch(together.batch._logits, 0, 1)[0]
     return {"works": True, "largest_difference": difference(made, apart.batch.prefill(0, extra))}
+
+
+def step_s(model: Model, count: int, steps: int = 30) -> dict[str, float]:
+    """Where a step's time goes: the graph alone, with its inputs bound, with its logits fetched.
+
+    `shortlist` is there on a device only, in place of all logits.
+    """
+    rows = Rows(model, count)
+    batch, lengths, ids = rows.batch, rows.slots.lengths.copy(), [5] * count
+
+    def taken(run: Callable[[], object]) -> float:
+        best = float("inf")
+        for _ in range(steps):
+            rows.slots.lengths[:] = lengths
+            started = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    batch.step(ids)
+    return {
+        "graph": taken(lambda: model.session.run_with_iobinding(batch._steps[count])),
+        "bound": taken(lambda: batch._run(ids)),
+        "logits": taken(lambda: batch.step(ids)),
+        **({"shortlist": taken(lambda: batch.shortlist(ids))} if model.shortlist else {}),
+    }
 
 
 def difference(left: np.ndarray, right: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE [CONTEXT]]`."""
+"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE CONTEXT CHUNK]`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ CHUNK = 128
 
 class Peer:
     def __init__(
-        self, folder: str, threads: str, device: Literal["cpu", "cuda"] = "cpu", context: str = ""
+        self,
+        folder: str,
+        threads: str,
+        device: Literal["cpu", "cuda"] = "cpu",
+        context: str = str(CONTEXT),
+        chunk: str = str(CHUNK),
     ) -> None:
-        self.context = int(context or CONTEXT)
+        self.context, self.chunk = int(context), int(chunk)
         self.model = load_model(Path(folder), device=device, threads=int(threads))
         self.sequences: list[EngineSequence] = []
         self.engine = self.make_engine(1)
@@ -39,7 +44,7 @@ class Peer:
 
     def make_engine(self, slots: int) -> Engine:
         # Nothing is shared between prompts: every token of every prompt is computed.
-        return Engine(self.model, slots=slots, max_len=self.context, prefill_chunk=CHUNK)
+        return Engine(self.model, slots=slots, max_len=self.context, prefill_chunk=self.chunk)
 
     def prefill(self, ids: list[int]) -> dict[str, float]:
         started = time.perf_counter()
