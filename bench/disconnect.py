@@ -22,8 +22,8 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.wire.http2 import Http2Client
-from tests.wire.raw import CLOSE, HANDSHAKE, Raw, frame, post, start
+from tests.wire.leaving import PATH, WAYS, ask, leave
+from tests.wire.raw import Raw, post
 
 from penstock import logs
 from penstock.build import build_service
@@ -32,12 +32,6 @@ from penstock.web.app import App
 from penstock.web.listeners import bind, listen
 from penstock.web.server import serve_until
 
-PATH = "/v1/completions"
-WAYS = {
-    "HTTP/1.1": ["FIN", "RST", "half-close"],
-    "HTTP/2": ["FIN", "RST", "half-close", "RST_STREAM"],
-    "WebSocket": ["FIN", "RST", "half-close", "close frame"],
-}
 STATES = ["queued", "prefill", "producing", "blocked", "whole"]
 
 
@@ -62,7 +56,7 @@ class Bench:
             occupant.send(post(PATH, {**body_of("blocked"), "max_tokens": 900}))
             await until(lambda: self.schedule.active == 1)
         live = self.app.service.default.admission.taken
-        peer = await self.ask(transport, state)
+        peer = await ask(self.address, transport, body_of(state), stop=state == "blocked")
         await until(self.is_in(state, live))
         started = time.perf_counter()
         leave(peer, way)
@@ -90,21 +84,6 @@ class Bench:
             "blocked": lambda: self.schedule.parked == 1,
         }[state]
 
-    async def ask(self, transport: str, state: str) -> Raw:
-        body, stop = body_of(state), state == "blocked"
-        if transport == "HTTP/2":
-            client = Http2Client(self.address, window=500 if stop else 1 << 20)
-            client.ask("POST", PATH, body)
-            return client
-        peer = Raw(self.address, small=stop)
-        if transport == "HTTP/1.1":
-            peer.send(post(PATH, body))
-            return peer
-        peer.send(HANDSHAKE)
-        await trio.to_thread.run_sync(peer.read_until, b"\r\n\r\n")
-        peer.send(start({**body, "credits": 3 if stop else None}))
-        return peer
-
 
 def body_of(state: str) -> dict[str, Any]:
     words = 700 if state == "prefill" else 5
@@ -114,21 +93,6 @@ def body_of(state: str) -> dict[str, Any]:
         "ignore_eos": True,
         "stream": state != "whole",
     }
-
-
-def leave(peer: Raw, way: str) -> None:
-    match way:
-        case "FIN":
-            peer.socket.close()
-        case "RST":
-            peer.reset()
-        case "half-close":
-            peer.half_close()
-        case "close frame":
-            peer.send(frame(CLOSE, b"\x03\xe8"))
-        case _:
-            assert isinstance(peer, Http2Client)
-            peer.reset_stream(1)
 
 
 async def until(condition: Callable[[], bool]) -> None:

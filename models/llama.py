@@ -9,6 +9,8 @@ from typing import Any
 
 import prep
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from safetensors.torch import save as serialised
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -148,6 +150,21 @@ class Llama(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / deep)
 
 
+def read_checkpoint(folder: Path, context: int) -> Llama:
+    """The network of such a checkpoint, to be trained on sequences of `context` tokens."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        weights = load((folder / "model.safetensors").read_bytes())
+        sizes = {ours: int(config[theirs]) for ours, theirs in _SIZES.items()}
+        model = Llama(Shape(**sizes, context=context))
+        model.load_state_dict({n.removeprefix("model."): each for n, each in weights.items()})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise prep.TrainError(f"{folder} is no checkpoint of this kind of model: {error}") from None
+    if float(config.get("rope_theta", THETA)) != THETA:
+        raise prep.TrainError(f"{folder} has another rotary base than {THETA:.0f}")
+    return model
+
+
 def write_checkpoint(model: Llama, tokeniser: Tokenizer, folder: Path) -> None:
     """Write what an exporter needs, each file replaced in one go."""
     weights = {
@@ -164,17 +181,22 @@ def write_checkpoint(model: Llama, tokeniser: Tokenizer, folder: Path) -> None:
     _write_json(folder / "tokenizer_config.json", prep.tokeniser_config())
 
 
+_SIZES = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "intermediate": "intermediate_size",
+    "vocab": "vocab_size",
+}
+
+
 def _config(shape: Shape) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.intermediate,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
+        **{theirs: getattr(shape, ours) for ours, theirs in _SIZES.items()},
         "head_dim": shape.head_dim,
-        "vocab_size": shape.vocab,
         "max_position_embeddings": shape.context,
         "rms_norm_eps": EPS,
         "rope_theta": THETA,

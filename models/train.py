@@ -2,6 +2,7 @@
 
     python models/train.py DATA_DIR OUT_DIR --minutes 60
     python models/train.py DATA_DIR OUT_DIR --minutes 60 --resume     # after a kill or a crash
+    python models/train.py DATA_DIR OUT_DIR --minutes 60 --init OTHER # from where OTHER ended
 
 DATA_DIR holds JSON lines (*.jsonl, in subfolders too), each with "text" or "messages"; the
 standard library of this interpreter is added as code. OUT_DIR becomes a checkpoint that
@@ -23,7 +24,7 @@ from typing import Any
 import prep
 import torch
 from corpus import Corpus, Windows
-from llama import Llama, Shape, write_checkpoint
+from llama import Llama, Shape, read_checkpoint, write_checkpoint
 from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
@@ -39,11 +40,11 @@ FREE = {"data_dir", "out_dir", "resume", "steps", "minutes", "device", "threads"
 class Run:
     """One training run: the model, its optimiser, and where it stands."""
 
-    def __init__(self, settings: argparse.Namespace, shape: Shape, data: str) -> None:
+    def __init__(self, settings: argparse.Namespace, model: Llama, data: str) -> None:
         self.settings = settings
         self.fixed = {k: v for k, v in vars(settings).items() if k not in FREE} | {"data": data}
         self.device = _device(settings.device)
-        self.model = Llama(shape).to(self.device)
+        self.model = model.to(self.device)
         self.optimiser = _optimiser(self.model, settings.rate)
         self.step, self.seconds = 0, 0.0
 
@@ -130,16 +131,23 @@ def start(settings: argparse.Namespace) -> tuple[Run, Corpus, Tokenizer]:
     if not settings.resume and folder.is_dir() and any(folder.iterdir()):
         raise prep.TrainError(f"{folder} is not empty; give --resume, or another folder")
     torch.manual_seed(settings.seed)
-    shape = Shape(**{each.name: getattr(settings, each.name) for each in fields(Shape)})
+    model = _model(settings)
     parts = prep.read_documents(settings.data_dir, settings.repeat, settings.seed)
-    run = Run(settings, shape, prep.fingerprint(parts))
+    run = Run(settings, model, prep.fingerprint(parts))
     if settings.resume:
         run.load(folder)
-        tokeniser = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if known := folder if settings.resume else settings.init:
+        tokeniser = Tokenizer.from_file(str(Path(known) / "tokenizer.json"))
     else:
         tokeniser = prep.train_tokeniser(parts[0], settings.vocab, settings.seed)
     corpus = Corpus(tokeniser, parts, width=settings.context + 1, mix=settings.mix)
     return run, corpus, tokeniser
+
+
+def _model(settings: argparse.Namespace) -> Llama:
+    if settings.init:
+        return read_checkpoint(Path(settings.init), settings.context)
+    return Llama(Shape(**{each.name: getattr(settings, each.name) for each in fields(Shape)}))
 
 
 def train(run: Run, corpus: Corpus, tokeniser: Tokenizer) -> None:
@@ -220,6 +228,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default}")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--resume", action="store_true", help="go on with what is in OUT_DIR")
+    parser.add_argument("--init", help="a checkpoint to start from; its sizes and tokeniser stay")
     parser.add_argument("--mix", type=_pairs, default=_pairs("story=4,asked=2,chat=2.5,code=1.5"))
     parser.add_argument("--repeat", type=_pairs, default={}, help="for example 'tiny*=5,aesop*=3'")
     return parser.parse_args(arguments)

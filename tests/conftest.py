@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 from penstock import logs
 from penstock.engine.model import Model, load_model
 from penstock.engine.tokenizer import Tokenizer, load_tokenizer
 from penstock.models import embedded_model
+
+# The same examples in every run, however busy the machine; --hypothesis-profile=default explores.
+hypothesis.settings.register_profile("steady", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ async def start_failure() -> str:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("KEYS", "none.json", "cannot read none.json"),
+        ("KEYS", "none.json", "none.json does not exist"),
         ("SLOTS", "0", "the environment: slots: expected int >= 1"),
         ("MODEL", "none", "none"),
     ],

@@ -67,7 +67,7 @@ def test_no_line_names_a_package_registry() -> None:
             assert not [host for host in hosts if host.encode() in found], name
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "command",
     [

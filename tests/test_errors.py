@@ -7,7 +7,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import errors
@@ -67,7 +67,6 @@ def test_every_kind_renders_with_all_four_keys(kind: Kind) -> None:
     assert error == {"message": "because", "type": kind.type, "param": None, "code": kind.code}
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(
     message=st.text(min_size=1) | st.text(min_size=1).map(lambda text: text * 1000),
     kind=st.sampled_from(KINDS),

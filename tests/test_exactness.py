@@ -255,7 +255,5 @@ def test_five_hundred_schedules_change_no_token_and_lose_no_slot(pool: Pool) -> 
     Machine.pool = pool
     run_state_machine_as_test(
         Machine,
-        settings=settings(
-            max_examples=500, stateful_step_count=30, deadline=None, derandomize=True, database=None
-        ),
+        settings=settings(max_examples=500, stateful_step_count=30),
     )

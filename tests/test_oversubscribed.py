@@ -43,7 +43,14 @@ async def grace_passes(decoder: Decoder, clock: MockClock) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("budget", [1 << 30, 4_000_000, 0], ids=["copied", "some", "rebuilt"])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        pytest.param(1 << 30, id="copied", marks=pytest.mark.heavy),
+        pytest.param(4_000_000, id="some"),
+        pytest.param(0, id="rebuilt", marks=pytest.mark.heavy),
+    ],
+)
 async def test_48_stopped_streams_cost_16_readers_no_step_and_go_on_unharmed(
     mock_clock: MockClock, model: Model, tokenizer: Tokenizer, budget: int
 ) -> None:

@@ -294,4 +294,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestMachine.settings = settings(max_examples=300, stateful_step_count=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from click.testing import Result
 
 from penstock import __version__
 from penstock.models import embedded_model
+from tests.export.checkpoints import TINY, write_checkpoint
 
 from .conftest import Invoke
 
@@ -120,9 +122,11 @@ def test_a_prompt_that_is_not_utf8_is_refused(invoke: Invoke) -> None:
 def test_a_folder_without_a_model_is_named(
     invoke: Invoke, command: list[str], tmp_path: Path, folder: Path
 ) -> None:
-    for path in (tmp_path / "none", tmp_path, folder):
+    for path in (tmp_path, folder):
         told = one_line(invoke(*command, "--model", str(path)))
         assert f"{path} is not a model folder" in told
+    none = tmp_path / "none"
+    assert f"{none} does not exist" in one_line(invoke(*command, "--model", str(none)))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model"])
@@ -155,6 +159,17 @@ def test_export_names_a_destination_that_cannot_be_used(
     file = folder / "config.json"
     assert "is a file" in one_line(invoke("export", str(folder), str(file)))
     one_line(invoke("export", str(folder), str(tmp_path / ("x" * 300))))
+
+
+def test_export_that_cannot_be_written_names_where(tmp_path: Path) -> None:
+    """A limit on a file's size stands for a full disk: neither error names a file."""
+    write_checkpoint(tmp_path / "source", TINY)
+    command = [sys.executable, "-m", "penstock", "export", "source", "out"]
+    limited = ["bash", "-c", f"ulimit -f 8; exec {shlex.join(command)}"]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Error: cannot write out: File too large" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_export_refuses_an_unknown_precision(invoke: Invoke) -> None:

@@ -68,5 +68,5 @@ def test_a_missing_file_is_named(invoke: Invoke, file: Path) -> None:
         result = invoke("keys", *command)
         assert (result.exit_code, result.stderr) == (
             1,
-            f"Error: cannot read {file}: No such file or directory\n",
+            f"Error: {file} does not exist; make it with `penstock keys add NAME --keys {file}`\n",
         )

@@ -33,6 +33,7 @@ def cuts(seed: int) -> Iterator[Cut]:
             yield Cut(down=random.randrange(900))
 
 
+@pytest.mark.heavy
 async def test_a_hundred_cuts_lose_and_double_nothing(server: Server) -> None:
     body = BODY | {"max_tokens": 200}
     async with Client(server.url) as client, client.stream(**body) as tokens:

@@ -24,7 +24,7 @@ def by_sorting(values: np.ndarray) -> list[int]:
     return order
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     size=st.sampled_from(SIZES),
     levels=st.sampled_from([0, 1, 2, 50]),
@@ -47,7 +47,7 @@ def test_minus_infinity_and_signs_are_in_order(count: int) -> None:
     assert largest(values, count).tolist() == by_sorting(values)[:count]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     size=st.sampled_from(SIZES),
     spread=st.sampled_from([0.0, 0.5, 4.0, 30.0]),

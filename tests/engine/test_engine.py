@@ -53,7 +53,7 @@ prompts = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), chosen=st.lists(prompts, min_size=1, max_size=16))
 def test_every_stream_equals_its_unbatched_reference_in_any_mix(
     model: Model, data: st.DataObject, chosen: list[Prompt]

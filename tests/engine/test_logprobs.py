@@ -67,7 +67,7 @@ prompts = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(chosen=st.lists(prompts, min_size=1, max_size=8))
 def test_tokens_and_scores_are_bit_identical_alone_and_together(
     model: Model, chosen: list[Prompt]

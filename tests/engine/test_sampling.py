@@ -170,7 +170,7 @@ draws = st.builds(
 
 
 @pytest.mark.parametrize("vocab", [VOCAB, 4096])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(chosen=st.lists(draws, min_size=1, max_size=16), seed=st.integers(0, 100))
 def test_a_row_gives_the_same_token_alone_and_in_any_batch(
     vocab: int, chosen: list[Draw], seed: int
@@ -180,7 +180,7 @@ def test_a_row_gives_the_same_token_alone_and_in_any_batch(
     assert sample(logits, chosen) == alone
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(draw=draws, seed=st.integers(0, 100))
 def test_greedy_takes_the_largest_after_bias_and_penalties(draw: Draw, seed: int) -> None:
     logits = random_logits(1, seed)

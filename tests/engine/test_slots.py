@@ -29,7 +29,7 @@ def intact(slots: Slots, key: int, length: int) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_gather_moves_the_wanted_to_the_front_and_keeps_every_row(data: st.DataObject) -> None:
     slots = Slots(SPEC, slots=6, max_len=8)

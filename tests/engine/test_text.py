@@ -23,7 +23,7 @@ def run(tokenizer: Tokenizer, ids: list[int], stops: tuple[str, ...] = ()) -> tu
     return pieces, "".join(pieces)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(max_size=60))
 @example(text=WILD)
 @example(text="\ufffd")
@@ -39,7 +39,7 @@ def test_pieces_join_to_the_text_and_hold_no_half_character(
         assert all("\ufffd" not in piece for piece in pieces)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ids=st.lists(st.integers(0, 4095), max_size=40))
 def test_any_tokens_give_what_they_decode_to_less_an_unfinished_end(
     tokenizer: Tokenizer, ids: list[int]
@@ -88,7 +88,7 @@ small_text = st.text(alphabet="abc", max_size=24)
 small_stops = st.lists(st.text(alphabet="abc", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=small_text, stops=small_stops, cuts=st.sets(st.integers(0, 24)))
 def test_text_is_cut_at_the_first_stop_string_whatever_the_split(
     text: str, stops: list[str], cuts: set[int]
@@ -98,7 +98,7 @@ def test_text_is_cut_at_the_first_stop_string_whatever_the_split(
     assert matched(text, stops, cuts) == (text if cut is None else text[:cut], cut is not None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=small_text, stops=small_stops)
 def test_nothing_of_a_stop_string_is_given_out_before_it_is_ruled_out(
     text: str, stops: list[str]

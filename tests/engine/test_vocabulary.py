@@ -34,14 +34,14 @@ def test_every_token_of_the_embedded_vocabulary(tokenizer: Tokenizer) -> None:
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(max_size=60))
 def test_bytes_join_to_the_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.vocabulary.encode(text, add_special_tokens=False).ids
     assert joined(Spelling(tokenizer.vocabulary), ids).decode() == text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, SIZE - 1), max_size=30))
 def test_any_tokens_decode_to_their_bytes(tokenizer: Tokenizer, ids: list[int]) -> None:
     raw = joined(Spelling(tokenizer.vocabulary), ids)

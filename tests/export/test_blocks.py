@@ -30,7 +30,7 @@ def unpacked(packed: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
 
 @both
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 5), blocks=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_packing_keeps_half_a_step(
     dtype: Dtype, bits: int, seed: int, rows: int, blocks: int
 ) -> None:

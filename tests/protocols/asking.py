@@ -12,7 +12,7 @@ from hypothesis import settings
 from penstock.errors import PenstockError
 from penstock.protocols.openai import dump_error
 
-FUZZ = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+FUZZ = settings(max_examples=200)
 MARKER = "marker-in-the-input"
 ERROR_LIMIT = 1024
 

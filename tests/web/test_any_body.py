@@ -120,7 +120,7 @@ def torn(random: Random, body: bytes) -> bytes:
 ROUTES = [path for path, each in DOCUMENT["paths"].items() if "requestBody" in each.get("post", {})]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("path", ROUTES)
 async def test_any_body_gets_a_short_answer_that_is_no_fault_of_ours(
     model: Model, tokenizer: Tokenizer, path: str

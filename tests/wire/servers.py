@@ -198,6 +198,23 @@ class StockServer(Server):
         return {f"PENSTOCK_{name.replace('-', '_').upper()}": value for name, value in pairs}
 
 
+@contextmanager
+def run_mute(path: Path) -> Iterator[None]:
+    """A server at the UNIX socket `path` whose standard error is on a full disk."""
+    with open("/dev/full", "wb") as full:  # a device
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", "serve", f"--uds={path}"],
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+            env=_environment(),
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
 def run_serve(*options: str) -> tuple[int, str]:
     """`penstock serve` that is expected to give up: its exit code and what it said."""
     done = subprocess.run(

@@ -31,7 +31,7 @@ def bench(url: str, out: Path, *options: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_readers_of_all_kinds_end_as_they_should(server: Server, tmp_path: Path) -> None:
     kinds = ("--concurrency=4", "--stopped=0.25", "--slow=0.25", "--leaving=0.25")
     page = tmp_path / "page.html"
@@ -51,7 +51,7 @@ def test_readers_of_all_kinds_end_as_they_should(server: Server, tmp_path: Path)
     assert "<svg" in page.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_stopped_reader_stops_its_decoder_and_the_bench_sees_it(
     server: Server, tmp_path: Path
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_stopped_reader_stops_its_decoder_and_the_bench_sees_it(
     assert cost["leaving", "cpu"] < cost["stopped", "cpu"] < cost["reader", "cpu"]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_an_open_loop_and_isolation(server: Server, tmp_path: Path) -> None:
     asked = ("--measure=load", "--measure=isolation", "--rate=20", "--concurrency=2")
     phases = ("--neighbours=2", "--pairs=1", "--settle-s=0.2", "--phase-s=0.5")

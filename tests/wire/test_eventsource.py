@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["chromium", "node"])
+@pytest.fixture(params=[pytest.param("chromium", marks=pytest.mark.heavy), "node"])
 async def browser(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Browser]:
     if request.param == "node":
         yield Node()

@@ -163,7 +163,7 @@ def test_the_word_is_enough_and_warns(start_server: Start, keys: Path) -> None:
 def test_a_key_file_that_cannot_be_used_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     code, told = run_serve("--port=0", f"--keys={tmp_path / 'none.json'}")
     assert (code, "loading" in told) == (1, False)
-    assert "cannot read" in told
+    assert "does not exist; make it with `penstock keys add" in told
 
 
 def test_a_full_server_is_an_error_to_one_client_and_a_wait_to_another(

@@ -24,19 +24,14 @@ from penstock.web.server import serve_until
 from tests.peers import GatedEngine
 from tests.web.test_disconnect import count
 
-from .http2 import Http2Client
-from .raw import CLOSE, HANDSHAKE, Raw, frame, post, start
+from . import leaving
+from .leaving import WAYS, leave
+from .raw import Raw
 from .servers import until_here as until
 
-PATH = "/v1/completions"
 BODY: dict[str, Any] = {"prompt": "once " * 40, "max_tokens": 100, "ignore_eos": True}
 MANY = 10_000
 
-WAYS: dict[str, list[str]] = {
-    "http1": ["close", "reset", "half close"],
-    "http2": ["close", "reset", "half close", "reset stream"],
-    "socket": ["close", "reset", "half close", "close frame"],
-}
 CASES = [(transport, way) for transport, ways in WAYS.items() for way in ways]
 
 
@@ -102,41 +97,13 @@ async def serving(app: App, settings: Settings, listeners: list[Any]) -> AsyncIt
 
 
 async def ask(house: House, transport: str, *, stream: bool = True, stop: bool = False) -> Raw:
-    """A peer that has asked. `stop`: it takes next to nothing of the answer."""
-    body = {**BODY, "stream": stream}
-    if transport == "http2":
-        client = Http2Client(house.address, window=500 if stop else 1 << 20)
-        client.ask("POST", PATH, body)
-        return client
-    peer = Raw(house.address, small=stop)
-    if transport == "http1":
-        peer.send(post(PATH, body))
-        return peer
-    peer.send(HANDSHAKE)
-    await trio.to_thread.run_sync(peer.read_until, b"\r\n\r\n")
-    peer.send(start({**BODY, "credits": 3 if stop else None}))
-    return peer
+    return await leaving.ask(house.address, transport, {**BODY, "stream": stream}, stop=stop)
 
 
-def leave(peer: Raw, way: str) -> None:
-    match way:
-        case "close":
-            peer.socket.close()
-        case "reset":
-            peer.reset()
-        case "half close":
-            peer.half_close()
-        case "close frame":
-            peer.send(frame(CLOSE, b"\x03\xe8"))
-        case _:
-            assert isinstance(peer, Http2Client)
-            peer.reset_stream(1)
-
-
-async def assert_cancelled(house: House, leaving: Callable[[], None]) -> None:
+async def assert_cancelled(house: House, leave: Callable[[], None]) -> None:
     """Noticed at once, counted once, and not one turn is made for it any more."""
     entered = house.engine.entered
-    leaving()
+    leave()
     await until(lambda: house.ended("cancelled") == 1, "cancellation")
     house.permit(MANY)
     await until(house.is_idle, "free slot")
@@ -155,7 +122,7 @@ async def test_amid_a_turn(house: House, transport: str, way: str, turns: int) -
 
 @pytest.mark.parametrize(("transport", "way"), CASES)
 async def test_while_queued(house: House, transport: str, way: str) -> None:
-    with await ask(house, "http1") as first:
+    with await ask(house, "HTTP/1.1") as first:
         await until(lambda: house.engine.entered == 1, "turn")
         with await ask(house, transport) as peer:
             await until(lambda: house.app.service.default.decoder.schedule.waiting == 1, "queue")
@@ -178,7 +145,7 @@ async def test_while_blocked_in_send(house: House, transport: str, way: str) -> 
         await assert_cancelled(house, partial(leave, peer, way))
 
 
-@pytest.mark.parametrize(("transport", "way"), [case for case in CASES if case[0] != "socket"])
+@pytest.mark.parametrize(("transport", "way"), [case for case in CASES if case[0] != "WebSocket"])
 async def test_before_a_whole_answer(house: House, transport: str, way: str) -> None:
     with await ask(house, transport, stream=False) as peer:
         house.permit(8)

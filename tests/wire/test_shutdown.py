@@ -116,18 +116,20 @@ async def read_into(told: list[bytes], stream: Raw) -> None:
 
 @pytest.mark.parametrize("stalled", [0, 5])
 async def test_fifty_streams_are_all_told(start_server: Start, stalled: int) -> None:
+    """None of them can come to its end before: small buffers and few credits hold all of them."""
     server = start_server(f"--drain-s={DRAIN_S}", "--send-buffer-bytes=4096", "--slots=4")
     async with AsyncExitStack() as stack:
         deaf = [stack.enter_context(Raw(server, small=True)) for _ in range(stalled)]
-        streams = [stack.enter_context(Raw(server)) for _ in range(25)]
+        streams = [stack.enter_context(Raw(server, small=True)) for _ in range(25)]
         sockets = [await stack.enter_async_context(connect(server)) for _ in range(25)]
-        for stream in deaf + streams:
+        for stream in deaf:
+            stream.send(post("/v1/completions", STREAMED))
+        wait_until(lambda: server.gauge("parked") + server.gauge("evicted") >= stalled, "stall")
+        for stream in streams:
             stream.send(post("/v1/completions", STREAMED))
         for each in sockets:
-            await each.start()
+            await each.start(credits=50)
         wait_until(lambda: server.gauge("live") == 50 + stalled, "all streams")
-        if stalled:
-            wait_until(lambda: server.gauge("parked") + server.gauge("evicted") >= 5, "stall")
         told: list[bytes] = []
         with Ending(server, SIGTERM, drain_s=DRAIN_S):
             # All at once: one that is not read is cut.

@@ -18,7 +18,7 @@ import trustme
 
 from .asked import LONG_BODY, PROMPT
 from .raw import post
-from .servers import PATIENCE_S, Server, run_serve, wait_until
+from .servers import PATIENCE_S, Server, run_mute, run_serve, wait_until
 
 PATH = "/v1/completions"
 SHORT = {"prompt": PROMPT, "max_tokens": 5, "temperature": 0, "ignore_eos": True}
@@ -165,3 +165,17 @@ def test_unix_socket(tmp_path: Path, start_server: Start) -> None:
     last.signal(SIGTERM)
     assert last.wait() == 0
     assert not path.exists()
+
+
+def test_a_server_that_cannot_say_anything_serves(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.sock"
+    with run_mute(path):
+        wait_until(lambda: _listens(path), "server", patience_s=30)
+        transport = httpx.HTTPTransport(uds=str(path))
+        with httpx.Client(transport=transport, base_url="http://x") as client:
+            assert client.post(PATH, json=SHORT).status_code == 200
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as peer:
+        return peer.connect_ex(str(path)) == 0

@@ -63,6 +63,10 @@ def read_keys(path: Path) -> list[Key]:
         with path.open("rb") as file:
             _check_mode(path, os.fstat(file.fileno()).st_mode)
             keys = msgspec.json.decode(file.read(), type=_File).keys
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"{path} does not exist; make it with `penstock keys add NAME --keys {path}`"
+        ) from None
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

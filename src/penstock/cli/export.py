@@ -25,8 +25,13 @@ def export(source: Path, destination: Path, dtype: str) -> None:
     click.echo(f"exporting {source} as {dtype} ...", err=True)
     try:
         report = export_model(source, destination, dtype=dtype)  # type: ignore[arg-type]
-    except (ExportError, OSError) as error:
+    except ExportError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        # A write to a full disk names no file.
+        raise click.ClickException(
+            str(error) if error.filename else f"cannot write {destination}: {error.strerror}"
+        ) from None
     click.echo(
         f"{destination}: {report.parameters / 1e6:.1f} M parameters, {report.bytes / 1e6:.1f} MB; "
         f"serve it with: penstock serve --model {destination}"

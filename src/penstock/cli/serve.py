@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -50,13 +49,13 @@ def serve(config: Path | None, **given: object) -> None:
             for listener in [*listeners, *metrics]:
                 stack.enter_context(listener)
             if not shared and (warning := check_reach(settings, listeners)):
-                click.echo(warning, err=True)
+                _say(warning)
             if settings.uds and not shared:
                 stack.callback(Path(settings.uds).unlink, missing_ok=True)
             if settings.workers > 1 and not shared:
                 check_shared(settings)
                 sys.exit(watch(settings.workers, listeners, metrics))
-            service = build_service(settings, partial(click.echo, err=True))
+            service = build_service(settings, _say)
             service.trace = trace
             listen([*listeners, *metrics])
         except (
@@ -89,7 +88,13 @@ async def _run(
         await nursery.start(serving)
         url = _url(listeners[0], "https" if tls else "http")
         for line in banner(app.service, url, asks_for_keys=bool(settings.keys)):
-            click.echo(line, file=sys.stderr)
+            _say(line)
+
+
+def _say(line: str) -> None:
+    """A server whose standard error is on a full disk, or closed, serves all the same."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def banner(service: Service, url: str, *, asks_for_keys: bool = False) -> list[str]:

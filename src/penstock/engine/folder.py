@@ -73,6 +73,8 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _only_one(folder: Path, candidates: list[Path]) -> Path:
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist; give a model folder or an .onnx file")
     if not candidates:
         raise ModelError(
             f"{folder} is not a model folder: it holds no {MODEL_FILE}; "

@@ -6,6 +6,9 @@ from dataclasses import replace
 from functools import partial
 
 from penstock import origin
+from penstock.errors import CANCELLED, PenstockError
+from penstock.events import Terminal
+from penstock.live import Live
 from penstock.pipeline import Encoder, Sink
 from penstock.requests import GenerateRequest
 from penstock.served import Offered
@@ -29,7 +32,12 @@ async def answer(
 ) -> None:
     """Generate on this client's account until it leaves. `name` is what the answer calls itself."""
     origin.name_generation(name)
-    exchange.generates = True
+    exchange.end = partial(_cancel, exchange.live)
     asked = replace(request, caller=exchange.caller)
     generate = partial(service.generate, asked, encoder, sink, exchange.live)
     await while_connected(exchange, generate)
+
+
+async def _cancel(live: Live) -> Terminal | None:
+    live.stop(PenstockError(CANCELLED, "cancelled by the client"))
+    return live.terminal

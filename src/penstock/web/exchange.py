@@ -15,7 +15,7 @@ import trio
 
 from penstock import origin
 from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
-from penstock.jobs.store import Log
+from penstock.events import Terminal
 from penstock.live import Live
 from penstock.protocols import openai
 from penstock.requests import Caller
@@ -29,6 +29,9 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 TellError: TypeAlias = Callable[[PenstockError], tuple[int, str]]
 """A dialect's status and JSON body for an error."""
+
+End: TypeAlias = Callable[[], Awaitable[Terminal | None]]
+"""How what it ends stands afterwards."""
 
 WriteNowait: TypeAlias = Callable[[bytes], bool]
 WRITE_NOWAIT = "penstock.write_nowait"
@@ -57,10 +60,8 @@ class Exchange:
         self.scope = scope
         self.number = origin.current().request_id
         self.live = Live(self.number)
-        """The generation that answers it, if `generates`."""
-        self.generates = False
-        self.job: Log | None = None
-        """The job that it is the only reader of, if it asked for one."""
+        self.end: End | None = None
+        """Ends what generates the answer; None where nothing does so for this request alone."""
         self.responding = False
         self._receive = receive
         self._send = send

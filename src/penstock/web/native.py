@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 from penstock.errors import PenstockError
+from penstock.events import Terminal
+from penstock.jobs.store import Log
 from penstock.protocols.native import ChatStreamEncoder, parse_place, parse_query
 from penstock.requests import GenerateRequest
 from penstock.service import Service
@@ -24,7 +26,7 @@ async def chat_stream(service: Service, exchange: Exchange) -> None:
 async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -> None:
     order = service.jobs.attended(request, service.resolve(request.model, request.caller).name)
     log = (await service.jobs.submit(order)).log
-    exchange.job = log
+    exchange.end = partial(_cancel, service, log)
     encoder = ChatStreamEncoder(log.job.job_id)
     await read_log(service, exchange, log, 0, encoder)
 
@@ -40,6 +42,10 @@ async def _resume(service: Service, exchange: Exchange, told: bytes) -> None:
     except PenstockError:
         await exchange.respond(204, (), b"")
         return
-    exchange.job = log
+    exchange.end = partial(_cancel, service, log)
     encoder = ChatStreamEncoder(job_id, after)
     await while_connected(exchange, partial(read_log, service, exchange, log, after, encoder))
+
+
+async def _cancel(service: Service, log: Log) -> Terminal | None:
+    return (await service.jobs.cancel(log)).terminal

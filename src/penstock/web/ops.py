@@ -122,7 +122,7 @@ def _add_cancel(app: QuartTrio, service: Service, requests: Requests) -> None:
     @app.post("/v1/requests/<request_id>/cancel")
     async def cancel_request(request_id: str) -> Response:
         caller = caller_of(request.scope)
-        status = await requests.cancel(service.jobs, request_id, caller)
+        status = await requests.cancel(request_id, caller)
         return _json({"request_id": request_id, "status": status})
 
 

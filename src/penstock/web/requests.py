@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from penstock.errors import CANCELLED, REQUEST_NOT_FOUND, PenstockError
+from penstock.errors import REQUEST_NOT_FOUND, PenstockError
 from penstock.events import Finished
-from penstock.jobs.jobs import Jobs
 from penstock.requests import Caller
 from penstock.web.exchange import Exchange
 
@@ -32,7 +31,7 @@ class Requests:
         finally:
             del self._running[exchange.number]
 
-    async def cancel(self, jobs: Jobs, number: str, caller: Caller) -> str:
+    async def cancel(self, number: str, caller: Caller) -> str:
         """End a generation of `caller`, or anybody's for an admin, and say how it stands.
 
         Raises `PenstockError`, also for a request that reads what another one has started.
@@ -42,14 +41,9 @@ class Requests:
             raise PenstockError(
                 REQUEST_NOT_FOUND, "no such request is running here; its x-request-id names it"
             )
-        if exchange.job is not None:
-            terminal = (await jobs.cancel(exchange.job)).terminal
-        elif exchange.generates:
-            exchange.live.stop(PenstockError(CANCELLED, "cancelled by the client"))
-            terminal = exchange.live.terminal
-        else:
+        if exchange.end is None:
             raise PenstockError(
                 REQUEST_NOT_FOUND,
                 "this request generates nothing itself; cancel the job or the response by its id",
             )
-        return "finished" if isinstance(terminal, Finished) else "cancelled"
+        return "finished" if isinstance(await exchange.end(), Finished) else "cancelled"
