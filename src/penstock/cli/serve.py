@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
