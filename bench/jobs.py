@@ -41,12 +41,12 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     assert server.stderr is not None
     sink = server
     try:
-        while not (found := re.search(r" on http://[\d.]+:(\d+)$", server.stderr.readline())):
-            pass
+        lines = (re.search(r" on http://[\d.]+:(\d+)$", line) for line in server.stderr)
+        port = next(int(found[1]) for found in lines if found)
         # Its log is read by nobody from here on, and must not fill a pipe.
         sink = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
-        wait_ready(int(found[1]))
-        yield server, int(found[1])
+        wait_ready(port)
+        yield server, port
     finally:
         server.terminate()
         server.wait()
