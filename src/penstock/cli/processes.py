@@ -44,7 +44,7 @@ def _opened(numbers: str) -> Sockets:
 def watch(count: int, listeners: Sockets, metrics: Sockets) -> int:
     """Run this command in `count` processes until all have ended; the exit code for that.
 
-    One that dies is replaced. SIGTERM goes on to all; SIGINT comes to all from the terminal.
+    One that dies is replaced. SIGTERM and SIGINT end all; a second one ends their drains.
     """
     return Watcher(listeners, metrics).run(count)
 
@@ -60,8 +60,8 @@ class Watcher:
         self._stopping = False
 
     def run(self, count: int) -> int:
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
-        signal.signal(signal.SIGINT, lambda *_: self._note())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
         for _ in range(count):
             self._start()
         code = 0
@@ -72,12 +72,18 @@ class Watcher:
     def _start(self) -> None:
         environ = os.environ | {LISTENERS: self._told}
         command = [sys.executable, *sys.orig_argv[1:]]
-        child = subprocess.Popen(command, env=environ, pass_fds=self._fds)
+        # In groups of their own: a terminal's SIGINT comes here only, as it does in a container.
+        child = subprocess.Popen(command, env=environ, pass_fds=self._fds, process_group=0)
         self._running[child.pid] = child, time.monotonic()
+        if self._stopping:
+            # Told while it was being started, when it was in no list yet.
+            _end(child.pid)
 
     def _wait(self) -> int:
         """Until one has ended: its exit code, or 0 where another one takes its place."""
         pid, status = os.wait()
+        if pid not in self._running:
+            return 0  # an orphan: in a container this process is init
         child, started_s = self._running.pop(pid)
         child.returncode = code = os.waitstatus_to_exitcode(status)
         if code and not self._stopping:
@@ -87,11 +93,12 @@ class Watcher:
             self._stop()
         return abs(code)
 
-    def _note(self) -> None:
-        self._stopping = True
-
     def _stop(self) -> None:
         self._stopping = True
         for pid in self._running:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            _end(pid)
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
