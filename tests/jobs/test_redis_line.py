@@ -129,6 +129,24 @@ async def test_a_job_in_line_ends_where_it_stands_when_it_is_refused(store: Redi
     assert store.held().jobs == 0
 
 
+async def test_a_job_whose_writer_is_dead_ends_where_it_stands_when_it_is_refused(
+    redis: RedisServer, autojump_clock: MockClock
+) -> None:
+    autojump_clock.autojump_threshold = QUIET_S
+    edge = make(redis)
+    async with opened(edge):
+        worker = make(redis)
+        async with opened(worker):
+            await worker.offer(job("a"))
+            [taken] = await worker.take("default", 1, SLOTS)
+            await taken.log.append(taken.epoch, delta(1))
+        log = await edge.find("job_a")
+        assert log is not None
+        await log.refuse(CANCEL)
+        assert ((await log.state()).status, log.known().last_id) == ("cancelled", 2)
+        assert log.seen.epoch == taken.epoch + 1
+
+
 async def test_a_refused_job_that_is_given_back_ends(store: RedisStore) -> None:
     await store.offer(job("a"))
     [taken] = await store.take("default", 1, SLOTS)
