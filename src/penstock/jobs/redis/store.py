@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 import trio
-from msgspec import DecodeError
 
 from penstock.access.ledger import Ledger
 from penstock.errors import OVERLOADED, PenstockError, internal, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
-from penstock.jobs.redis.codec import decode_order, encode_error, encode_order
+from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
 from penstock.jobs.redis.link import AwayError, Link
