@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
+from glide import Script
 from trio.testing import MockClock
 
 from penstock.errors import PenstockError
@@ -17,6 +18,8 @@ from tests.redis_server import RedisServer
 from .stores import BOUNDS, CANCEL, QUIET_S, delta, deltas, job, opened, quiet
 
 SLOTS = 9
+# As another release would have written it.
+SPOIL = "return redis.call('HSET', KEYS[1] .. 'job:' .. ARGV[2], 'order', '\\129\\161x\\1')"
 LEASE_S = 10
 
 
@@ -127,6 +130,34 @@ async def test_a_job_in_line_ends_where_it_stands_when_it_is_refused(store: Redi
     assert store.held().running == 0
     await store.delete("job_a")
     assert store.held().jobs == 0
+
+
+async def test_a_job_whose_writer_is_dead_ends_where_it_stands_when_it_is_refused(
+    redis: RedisServer, autojump_clock: MockClock
+) -> None:
+    autojump_clock.autojump_threshold = QUIET_S
+    edge = make(redis)
+    async with opened(edge):
+        worker = make(redis)
+        async with opened(worker):
+            await worker.offer(job("a"))
+            [taken] = await worker.take("default", 1, SLOTS)
+            await taken.log.append(taken.epoch, delta(1))
+        log = await edge.find("job_a")
+        assert log is not None
+        await log.refuse(CANCEL)
+        assert ((await log.state()).status, log.known().last_id) == ("cancelled", 2)
+        assert log.seen.epoch == taken.epoch + 1
+
+
+async def test_an_order_that_cannot_be_read_here_ends_alone(redis: RedisServer) -> None:
+    edge, worker = make(redis), make(redis)
+    async with opened(edge), opened(worker):
+        log = await edge.offer(job("a"))
+        await edge.offer(job("b"))
+        await edge.link.call(Script(SPOIL), "job_a")  # type: ignore[no-untyped-call]
+        assert names(await worker.take("default", 2, SLOTS)) == ["job_b"]
+        assert (await log.state()).status == "failed"
 
 
 async def test_a_refused_job_that_is_given_back_ends(store: RedisStore) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import msgspec
+from msgspec import DecodeError as DecodeError  # for whoever decodes
 
 from penstock.errors import INTERNAL, KINDS, PenstockError
 from penstock.events import Delta, Ended, Event, Failed, Figures, Finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,11 +14,11 @@ from weakref import WeakValueDictionary
 import trio
 
 from penstock.access.ledger import Ledger
-from penstock.errors import OVERLOADED, PenstockError, overloaded
+from penstock.errors import OVERLOADED, PenstockError, internal, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
-from penstock.jobs.redis.codec import decode_order, encode_order
+from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
 from penstock.jobs.redis.link import AwayError, Link
@@ -25,6 +26,8 @@ from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.redis.watch import RedisWatch
 from penstock.jobs.store import Held, Log, Taken
+
+log = logging.getLogger(__name__)
 
 BEATS = 5
 """Signs of life within the time after which a process without one is taken for dead."""
@@ -78,7 +81,11 @@ class RedisStore:
         link = self.link
         told = (link.now, link.lapsed, str(link.lease_s), model, free, slots)
         found = await link.call(scripts.TAKE, *told)
-        return [self._taken(each, tries) for *each, tries in found]
+        taken = [self._taken(each, tries) for *each, tries in found]
+        for each, got in zip(found, taken, strict=True):
+            if got is None:
+                await self._end(each)
+        return [each for each in taken if each is not None]
 
     async def wait_work(self) -> None:
         """Or, at the latest, until a sign of life is due: a call may have been missed."""
@@ -173,9 +180,21 @@ class RedisStore:
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
         return self._log(found[0]) if found else None
 
-    def _taken(self, found: Found, tries: int) -> Taken:
-        log = self._log(found)
-        return Taken(log, log.begin(Snapshot.of(found[3])), tries)
+    async def _end(self, found: Found) -> None:
+        """End one that was taken and cannot be read: the next one could not, either."""
+        name, _, _, told, *_ = found
+        link = self.link
+        log.error("a job of another release", extra={"job": name.decode()})
+        await link.insist(scripts.REFUSE, link.now, name, encode_error(internal()))
+        await link.insist(scripts.GIVE_BACK, link.now, name, Snapshot.of(told).epoch)
+
+    def _taken(self, found: Found, tries: int) -> Taken | None:
+        """None where it cannot be read."""
+        try:
+            taken = self._log(found)
+        except DecodeError:
+            return None
+        return Taken(taken, taken.begin(Snapshot.of(found[3])), tries)
 
     def _log(self, found: Found) -> RedisLog:
         """The one object there is here for a job."""
