@@ -95,7 +95,7 @@ class EdgeService(Service):
         if not self._running:
             return "loading"
         shared = self.jobs.shared
-        return "the store of jobs is away" if shared is None or shared.away() else None
+        return "the store of jobs is away" if shared is None else shared.unready()
 
 
 async def _drop(log: Log, terminal: Terminal | None) -> None:

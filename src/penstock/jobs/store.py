@@ -142,8 +142,8 @@ class SharedStore(Store, Protocol):
     async def wait_work(self) -> None:
         """Until there may be something to take."""
 
-    def away(self) -> bool:
-        """Whether nothing can be asked of it now."""
+    def unready(self) -> str | None:
+        """Why it would not take a new job now, or None."""
 
     async def give_back(self, log: Log, epoch: int) -> None:
         """Another process is to go on with it."""

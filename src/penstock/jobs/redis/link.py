@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 import trio
 from glide import (
     BackoffStrategy,
-    ExpirySet,
-    ExpiryType,
     GlideClient,
     GlideClientConfiguration,
     GlideError,
@@ -53,6 +51,15 @@ class AwayError(PenstockError):
         )
 
 
+class FullError(PenstockError):
+    """Redis has no memory for anything new. It did nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            UNAVAILABLE, "the store of jobs is full; try again after Retry-After", retry_after_s=5
+        )
+
+
 class Link:
     """One process's way to Redis. `me` is its name there, of this run alone."""
 
@@ -62,6 +69,8 @@ class Link:
         """Without a sign of life for as long, this process is taken for dead."""
         self.there = trio.Event()
         """Set while Redis answers; another event takes its place when it does not."""
+        self.full = False
+        """Whether Redis refused the last new thing that it was given."""
         self._address = address
         self._client: GlideClient | None = None
         self._offset_s = 0.0
@@ -105,7 +114,8 @@ class Link:
                     await self.call(scripts.LEAVE)
 
     async def call(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401  # as the script
-        """What `script` answers to its arguments after this process. Raises `AwayError`.
+        """What `script` answers to its arguments after this process. Raises `AwayError`,
+        and `FullError` where it would make something new.
 
         It is not cut short when cancelled.
         """
@@ -117,8 +127,17 @@ class Link:
             with trio.CancelScope(shield=True):
                 return await self._client.invoke_script(script, [PREFIX], arguments)
         except GlideError as error:
+            if "OOM" in str(error):
+                self._find(full=True)
+                raise FullError from error
             self._miss(error)
             raise AwayError from error
+
+    async def look_for_room(self) -> None:
+        """Learn whether Redis is still `full`. Raises `AwayError`."""
+        with suppress(FullError):
+            await self.call(scripts.ROOM)
+            self._find(full=False)
 
     async def insist(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401
         """`call`, as often as it takes. For what is harmless when it is done twice."""
@@ -180,18 +199,29 @@ class Link:
 
     async def _greet(self, client: GlideClient) -> None:
         """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
-        life = ExpirySet(ExpiryType.MILLSEC, int(self.lease_s * 1000))
+        alive: list[str | bytes] = [self.me, "0", str(self.lease_s)]
         while True:
             try:
                 before_s = trio.current_time()
                 with trio.CancelScope(shield=True):
                     seconds, micros = await client.time()
                     took_s = trio.current_time() - before_s
-                    await client.set(f"{PREFIX}alive:{self.me}", "1", expiry=life)
+                    await client.invoke_script(scripts.BEAT, [PREFIX], alive)
                 self._offset_s = int(seconds) + int(micros) / 1e6 - before_s - took_s / 2
                 return
-            except GlideError:
+            except GlideError as error:
+                if _is_fault(error):
+                    raise
                 await trio.sleep(PROBE_S)
+
+    def _find(self, *, full: bool) -> None:
+        if full != self.full:
+            self.full = full
+            told = {"store": str(self._address)}
+            if full:
+                log.warning("the store is full and takes no new jobs", extra=told)
+            else:
+                log.info("the store has room again", extra=told)
 
     def _miss(self, error: GlideError) -> None:
         """A script that failed is a fault of ours and comes out as such; all else is an absence."""
@@ -205,9 +235,9 @@ class Link:
 
 
 def _is_fault(error: GlideError) -> bool:
-    """Not where Redis is full, read-only, or cannot write to its disk: that passes."""
+    """Not where Redis is read-only, or cannot write to its disk: that passes."""
     told = str(error)
-    passing = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+    passing = ("MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
     return "user_script" in told and not any(word in told for word in passing)
 
 

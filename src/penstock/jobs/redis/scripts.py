@@ -8,12 +8,16 @@ from typing import Final
 from glide import Script
 
 _LUA = files(__package__) / "lua"
+_ALWAYS = "#!lua flags=allow-oom\n"
+"""Where Redis is full, too: what was accepted goes on to its end, and is forgotten after that."""
+_WITH_ROOM = ""
+
 _COMMON = (_LUA / "common.lua").read_text(encoding="utf-8")
 _TABS = _COMMON + (_LUA / "use.lua").read_text(encoding="utf-8")
 
 
-def _load(name: str, before: str = _COMMON) -> Script:
-    code = before + (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+def _load(name: str, before: str = _COMMON, *, flags: str = _ALWAYS) -> Script:
+    code = flags + before + (_LUA / f"{name}.lua").read_text(encoding="utf-8")
     return Script(code)  # type: ignore[no-untyped-call]  # glide has it untyped
 
 
@@ -21,7 +25,7 @@ ACKNOWLEDGE: Final = _load("acknowledge")
 APPEND: Final = _load("append")
 BEAT: Final = _load("beat")
 CLAIM: Final = _load("claim")
-CREATE: Final = _load("create")
+CREATE: Final = _load("create", flags=_WITH_ROOM)
 DELETE: Final = _load("delete")
 GIVE_BACK: Final = _load("give_back")
 FIND: Final = _load("find")
@@ -30,6 +34,7 @@ LEAVE: Final = _load("leave")
 LISTED: Final = _load("listed")
 LOOK: Final = _load("look")
 REFUSE: Final = _load("refuse")
+ROOM: Final = _load("room", flags=_WITH_ROOM)
 SWEEP: Final = _load("sweep")
 SYNC: Final = _load("sync")
 TAKE: Final = _load("take")

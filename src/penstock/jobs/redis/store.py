@@ -94,8 +94,10 @@ class RedisStore:
         self._watch.work = trio.Event()
         await self.link.there.wait()
 
-    def away(self) -> bool:
-        return not self.link.there.is_set()
+    def unready(self) -> str | None:
+        if not self.link.there.is_set():
+            return "the store of jobs is away"
+        return "the store of jobs is full" if self.link.full else None
 
     async def give_back(self, log: Log, epoch: int) -> None:
         await self.link.insist(scripts.GIVE_BACK, self.link.now, log.job.job_id, epoch)
@@ -160,6 +162,7 @@ class RedisStore:
                 mine = [name for name, log in self._watch.logs.items() if log.writing]
                 told = (self.link.now, str(self.link.lease_s), *mine)
                 self._take(await self.link.call(scripts.BEAT, *told))
+                await self.link.look_for_room()
                 self._watch.resume()
             with trio.move_on_after(self._beat_s):
                 await self.link.lost.wait()
