@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -56,12 +56,17 @@ class World:
 
     async def stop_worker(self, random: Random) -> None:
         """For longer than its lease. When it wakes up it hears of each job that was taken over."""
-        worker = random.choice(self.workers)
+        busy: list[Server] = []
+        while not busy:  # one worker has slots for all; the other one then has nothing to lose
+            active = [await trio.to_thread.run_sync(w.gauge, "active") for w in self.workers]
+            busy = [w for w, rows in zip(self.workers, active, strict=True) if rows]
+        worker = random.choice(busy)
         worker.signal(signal.SIGSTOP)
         await trio.sleep(ARRIVING_S)
         before = {job_id: self._writer(job_id) for job_id in self._running()}
-        await trio.sleep(2 * LEASE_S)
-        taken = [job_id for job_id, writer in before.items() if self._writer(job_id) != writer]
+        await until(lambda: any(self._taken(before)), "takeover")
+        await trio.sleep(LEASE_S)
+        taken = self._taken(before)
         worker.signal(signal.SIGCONT)
         for job_id in taken:
             await until(partial(_has_lost, worker, job_id), f"insight into {job_id}")
@@ -71,6 +76,9 @@ class World:
         """Jobs that somebody has the lease of."""
         told = self.redis.ask("ZRANGE", "{penstock}:leases:default", "0", "-1").decode()
         return [word for word in told.split() if word.startswith("job_")]
+
+    def _taken(self, before: Mapping[str, bytes]) -> list[str]:
+        return [job_id for job_id, writer in before.items() if self._writer(job_id) != writer]
 
     def _writer(self, job_id: str) -> bytes:
         return self.redis.ask("HGET", f"{{penstock}}:job:{job_id}", "holder")
