@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import trio
 
 from penstock.access.keys import Key, digest_of, write_keys
 from tests.redis_server import RedisServer
+from tests.test_grammar_trial import ENDLESS
 from tests.wire.servers import Answer, Server, until, wait_until
 from tests.wire.sockets import abort, connect
 
@@ -172,3 +174,16 @@ def test_jobs_outlive_the_process_that_made_them(fleet: Fleet) -> None:
     wait_until(lambda: last_id(second, running) == 18, "its window", patience_s=30)
     listed = second.ask("GET", "/v1/jobs").json["data"]
     assert [each["job_id"] for each in listed] == [running, done]
+
+
+def test_a_schema_that_takes_long_holds_up_nobody_else(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    fleet.start("worker", "--grammar-compile-s=60")
+    connection = HTTPConnection(edge.host, edge.port)
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": ENDLESS}}
+    connection.request("POST", "/v1/chat/completions", json.dumps(CHAT | {"response_format": form}))
+    leases = ("ZCARD", "{penstock}:leases:default")
+    wait_until(lambda: fleet.redis.ask(*leases) == b":1\r\n", "a worker for it")
+    assert reference(edge, max_tokens=4)
+    assert fleet.redis.ask(*leases) == b":1\r\n"
+    connection.close()

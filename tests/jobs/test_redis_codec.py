@@ -153,7 +153,7 @@ def test_addresses_are_read(url: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "memory", "http://h", "redis://", "redis://h/x", "redis://h:x"]
+    "url", ["", "memory", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://secret@h"]
 )
 def test_what_is_no_address_says_how_one_is_written(url: str) -> None:
     with pytest.raises(ValueError, match="must be memory, redis://"):

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import trio
+
 from penstock import __version__
+from penstock.build import check_shared, choose_store
 from penstock.devices import Opener, lack_of_cuda, why_not
 from penstock.engine.cuda_lack import Lack
 from penstock.engine.model import Model, ModelError
 from penstock.engine.session import CUDA, providers
 from penstock.engine.tokenizer import load_tokenizer
+from penstock.jobs.redis.address import parse_address
+from penstock.jobs.redis.survey import find_faults
+from penstock.jobs.redis.survey import version as store_version
 from penstock.models import parse_models
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 from penstock.sizing import choose_max_len, free_for_cache
 from penstock.web.listeners import BindError, bind_all, check_reach
 
@@ -115,12 +121,39 @@ def check_address(settings: Settings) -> Iterator[Finding]:
             listener.close()
 
 
+def check_store(settings: Settings) -> Iterator[Finding]:
+    """Asked what it is, and nothing is changed there. A server starts without it, and waits."""
+    try:
+        choose_store(settings)
+        if settings.role != "all" or settings.workers > 1:
+            check_shared(settings)
+    except SettingsError as error:
+        yield Finding(str(error), "see docs/operating.md", fatal=True)
+        return
+    if settings.store == "memory":
+        yield Finding("jobs are kept in memory, and end with the server")
+        return
+    from penstock.jobs.redis.link import AwayError, ask_info
+
+    address = parse_address(settings.store)
+    try:
+        info = trio.run(ask_info, address)
+    except AwayError as error:
+        advice = "start it, or correct --store; until then generation is refused"
+        yield Finding(f"{address}: {str(error.__cause__).strip()}", advice)
+        return
+    yield Finding(f"{address} is {store_version(info)}")
+    for fault in find_faults(info):
+        yield Finding(fault.what, fault.advice)
+
+
 CHECKS: dict[str, Check] = {
     "versions": check_versions,
     "providers": check_providers,
     "threads": check_threads,
     "models": check_models,
     "address": check_address,
+    "store": check_store,
 }
 
 

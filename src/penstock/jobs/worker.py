@@ -97,8 +97,9 @@ class Worker:
             if taken.tries > MOST_TRIES:
                 raise internal()
             before = read_progress(await _told(job), request.n)
+            # It has its place before another task runs; a schema may take seconds after that.
+            inside.set()
             async with self._host.admit(request, live, before, job_id) as source:
-                inside.set()
                 with self._host.accounted(live, source):
                     run = Run(job, epoch, live, source, self._store.give_back)
                     await run.write(wall_s=self._wall_s)

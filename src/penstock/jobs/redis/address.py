@@ -33,7 +33,8 @@ def parse_address(url: str) -> Address:
         port = parts.port or _PORT
     except ValueError:
         database = -1
-    if database < 0 or parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+    shut = database < 0 or (parts.username is not None and parts.password is None)
+    if shut or parts.scheme not in {"redis", "rediss"} or not parts.hostname:
         raise ValueError(
             "must be memory, redis://[user:password@]host[:port][/database], or rediss:// for TLS"
         )

@@ -8,7 +8,7 @@ short, so that what it did is always known; each ends within `REQUEST_S`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import Any, TypeAlias
@@ -29,6 +29,7 @@ from glide import (
 from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.survey import find_faults, read_info
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Link:
                 while True:
                     await self._greet(self._client)
                     log.info("the store is there", extra={"store": str(self._address)})
+                    await self._look_over(self._client)
                     self._there_s = trio.current_time()
                     self.there.set()
                     await self.lost.wait()
@@ -175,27 +177,12 @@ class Link:
         told: dict[str, str] = {}
         while True:
             try:
-                return await GlideClient.create(self._configuration())
+                return await GlideClient.create(configure(self._address))
             except GlideError as error:
                 if not told:
                     told = {"store": str(self._address), "why": str(error)}
                     log.warning("the store is away", extra=told)
             await trio.sleep(PROBE_S)
-
-    def _configuration(self) -> GlideClientConfiguration:
-        address = self._address
-        credentials = None
-        if address.password is not None:
-            credentials = ServerCredentials(address.password, address.username)
-        return GlideClientConfiguration(
-            [NodeAddress(address.host, address.port)],
-            use_tls=address.tls,
-            credentials=credentials,
-            database_id=address.database,
-            request_timeout=int(REQUEST_S * 1000),
-            reconnect_strategy=BackoffStrategy(num_of_retries=3, factor=50, exponent_base=2),
-            inflight_requests_limit=100_000,
-        )
 
     async def _greet(self, client: GlideClient) -> None:
         """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
@@ -223,6 +210,13 @@ class Link:
             else:
                 log.info("the store has room again", extra=told)
 
+    async def _look_over(self, client: GlideClient) -> None:
+        """Warn of what loses jobs. Where asking is forbidden there is nothing to tell."""
+        with suppress(GlideError), trio.CancelScope(shield=True):
+            for fault in find_faults(read_info(await client.info())):
+                if fault.grave:
+                    log.warning("the store: %s; %s", fault.what, fault.advice)
+
     def _miss(self, error: GlideError) -> None:
         """A script that failed is a fault of ours and comes out as such; all else is an absence."""
         if _is_fault(error):
@@ -232,6 +226,35 @@ class Link:
             self.there = trio.Event()
             lost, self.lost = self.lost, trio.Event()
             lost.set()
+
+
+def configure(address: Address) -> GlideClientConfiguration:
+    """How each connection is made."""
+    credentials = None
+    if address.password is not None:
+        credentials = ServerCredentials(address.password, address.username)
+    return GlideClientConfiguration(
+        [NodeAddress(address.host, address.port)],
+        use_tls=address.tls,
+        credentials=credentials,
+        database_id=address.database,
+        request_timeout=int(REQUEST_S * 1000),
+        reconnect_strategy=BackoffStrategy(num_of_retries=3, factor=50, exponent_base=2),
+        inflight_requests_limit=100_000,
+    )
+
+
+async def ask_info(address: Address) -> Mapping[str, str]:
+    """What a Redis says of itself. Raises `AwayError`, whose cause says why."""
+    client = None
+    try:
+        client = await GlideClient.create(configure(address))
+        return read_info(await client.info())
+    except GlideError as error:
+        raise AwayError from error
+    finally:
+        if client is not None:
+            await client.close()
 
 
 def _is_fault(error: GlideError) -> bool:
