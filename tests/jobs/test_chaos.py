@@ -73,15 +73,19 @@ class World:
         self.taken_over += len(taken)
 
     def _running(self) -> list[str]:
-        """Jobs that somebody has the lease of."""
+        """Jobs that somebody is writing. One that was only taken is given back without a line."""
         told = self.redis.ask("ZRANGE", "{penstock}:leases:default", "0", "-1").decode()
-        return [word for word in told.split() if word.startswith("job_")]
+        leased = [word for word in told.split() if word.startswith("job_")]
+        return [job_id for job_id in leased if self._field(job_id, "last") != b"$1\r\n0\r\n"]
 
     def _taken(self, before: Mapping[str, bytes]) -> list[str]:
         return [job_id for job_id, writer in before.items() if self._writer(job_id) != writer]
 
     def _writer(self, job_id: str) -> bytes:
-        return self.redis.ask("HGET", f"{{penstock}}:job:{job_id}", "holder")
+        return self._field(job_id, "holder")
+
+    def _field(self, job_id: str, name: str) -> bytes:
+        return self.redis.ask("HGET", f"{{penstock}}:job:{job_id}", name)
 
     async def kill_redis(self, random: Random) -> None:
         self.redis.kill()
