@@ -20,9 +20,10 @@ from penstock.errors import (
     invalid,
 )
 from penstock.events import Delta, Finished
+from penstock.generation import Generation
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
-from penstock.jobs.runner import Host, Run
+from penstock.jobs.runner import Host, Run, end_on_fault
 from penstock.jobs.store import LeaseLostError, Log, MakeStore, SharedStore
 from penstock.live import Live
 from penstock.metrics import Metrics
@@ -188,16 +189,26 @@ class Jobs:
                 if mine:
                     live.name = job.job_id
                     self._metrics.jobs.inc()
-                    with self._host.accounted(live, source):
-                        back = None if self.shared is None else self.shared.give_back
-                        run = Run(made, await made.claim(), live, source, back)
-                        await run.write(wall_s=self.bounds.wall_s)
+                    await self._write(made, live, source)
         except LeaseLostError:
             log.warning("another process goes on with a job")
         except Exception:
             if not begun:
                 raise
             log.exception("a job failed")
+
+    async def _write(self, made: Log, live: Live, source: Generation) -> None:
+        """Whatever happens, the job gets an end."""
+        back = None if self.shared is None else self.shared.give_back
+        epoch = await made.claim()
+        try:
+            with self._host.accounted(live, source):
+                await Run(made, epoch, live, source, back).write(wall_s=self.bounds.wall_s)
+        except LeaseLostError:
+            raise
+        except Exception:
+            log.exception("a job failed")
+            await end_on_fault(made, epoch)
 
     @asynccontextmanager
     async def _turn(self, owner: str, key: str) -> AsyncIterator[None]:
