@@ -162,8 +162,8 @@ class Jobs:
         if self._nursery is None:
             raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
         if self.shared is not None and not self._host.decodes:
-            return await self._offer(self.shared, _complete(order))
-        started: Submitted = await self._nursery.start(self._run, _complete(order))
+            return await self._offer(self.shared, self._complete(order))
+        started: Submitted = await self._nursery.start(self._run, self._complete(order))
         return started
 
     async def _offer(self, store: SharedStore, order: Order) -> Submitted:
@@ -210,6 +210,17 @@ class Jobs:
             log.exception("a job failed")
             await end_on_fault(made, epoch)
 
+    def _complete(self, order: Order) -> Order:
+        """Whoever goes on with it draws as the first would have, as far ahead of its readers.
+
+        And tells where it came from.
+        """
+        sampling = order.request.sampling
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
+        request, ahead = replace(order.request, sampling=sampling), self.bounds.window
+        return replace(order, request=request, ahead=ahead, origin=origin.current())
+
     @asynccontextmanager
     async def _turn(self, owner: str, key: str) -> AsyncIterator[None]:
         lock = self._locks.setdefault((owner, key), trio.Lock())
@@ -219,15 +230,6 @@ class Jobs:
         finally:
             if not lock.locked() and self._locks.get((owner, key)) is lock:
                 del self._locks[owner, key]
-
-
-def _complete(order: Order) -> Order:
-    """Whoever goes on with it draws as the first would have, and tells where it came from."""
-    sampling = order.request.sampling
-    if sampling.seed is None:
-        sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
-    request = replace(order.request, sampling=sampling)
-    return replace(order, request=request, origin=origin.current())
 
 
 def _log_bytes(request: GenerateRequest, max_tokens: int) -> int:
