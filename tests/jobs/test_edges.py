@@ -133,7 +133,8 @@ async def test_a_socket_that_is_lost_goes_on_on_another_edge(fleet: Fleet) -> No
 
 
 async def test_flow_on_an_edge_tells_of_what_is_read_there(fleet: Fleet) -> None:
-    edges = [await trio.to_thread.run_sync(fleet.start, "edge") for _ in range(2)]
+    start = partial(fleet.start, "edge", "--job-window=6")
+    edges = [await trio.to_thread.run_sync(start) for _ in range(2)]
     job_id = submit(edges[0], max_tokens=60)
 
     def seen(name: str, *, at: int = 0) -> Any:  # noqa: ANN401
@@ -143,7 +144,7 @@ async def test_flow_on_an_edge_tells_of_what_is_read_there(fleet: Fleet) -> None
     async with connect(edges[0]) as reader, connect(edges[0]) as peer:
         await reader.tell("resume", job_id=job_id, credits=0)
         await until(lambda: seen(job_id).get("state") == "queued", "a place in line")
-        await trio.to_thread.run_sync(partial(fleet.start, "worker", "--job-window=6"))
+        await trio.to_thread.run_sync(fleet.start, "worker")
         plain = (await peer.start(**BODY, credits=2))["job_id"]
         await peer.hear_tokens(2)
         expected = {"state": "decode", "prompt_tokens": 5, "computed": 9, "delivered": 2}

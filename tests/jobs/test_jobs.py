@@ -314,6 +314,21 @@ async def test_a_failing_model_is_told_to_every_reader_and_counted_once(
     assert count(app, "requests_failed_total", reason="failed") == 1
 
 
+async def test_a_job_whose_task_fails_is_told_to_its_readers(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: float = 1) -> None:
+        raise OSError("planted")
+
+    monkeypatch.setattr(app.service.metrics.started, "inc", broken)
+    async with running(app):
+        job_id = await submit(app)
+        with trio.fail_after(5):
+            answer = await read(app, job_id)
+    last = blocks(answer.body)[-1]
+    assert (fields(last)["event"], data(last)["error"]["code"]) == ("job_error", "internal_error")
+
+
 async def test_a_drain_ends_jobs_with_a_terminal_that_readers_get(
     model: Model, tokenizer: Tokenizer
 ) -> None:

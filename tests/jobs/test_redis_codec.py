@@ -105,6 +105,7 @@ ORDER = Order(
     key="k",
     digest=b"\xff\x00",
     origin=ORIGIN,
+    ahead=64,
     about="x",
 )
 GAP = replace(ORDER, request=GenerateRequest(prompt="before", suffix="behind"))

@@ -204,6 +204,23 @@ def test_a_worker_answers_nobody_and_roles_need_a_shared_store(fleet: Fleet) -> 
         assert (code, "set --store" in told) == (1, True)
 
 
+def test_an_edge_says_that_redis_is_full_and_what_runs_goes_on(fleet: Fleet) -> None:
+    edge = fleet.start("edge")
+    fleet.start("worker")
+    expected = reference(edge, max_tokens=200)
+    job_id = submit(edge, max_tokens=200)
+    fleet.redis.ask("CONFIG", "SET", "maxmemory", "1")
+    wait_until(lambda: edge.ask("GET", "/ready").status == 503, "the edge to be unready")
+    assert edge.ask("GET", "/ready").json["reason"] == "the store of jobs is full"
+    refused = edge.ask("POST", "/v1/completions", BODY)
+    assert refused.status == 429
+    assert refused.json["error"]["message"].startswith("the store of jobs is full")
+    assert read(edge, job_id) == expected
+    fleet.redis.ask("CONFIG", "SET", "maxmemory", "0")
+    wait_until(lambda: edge.ask("GET", "/ready").status == 200, "the edge to be ready")
+    assert reference(edge, max_tokens=200) == expected
+
+
 def test_answers_that_wait_for_several_slots_come_without_a_queue(fleet: Fleet) -> None:
     edge = fleet.start("edge")
     worker = fleet.start("worker", "--slots=2", "--queue=0")

@@ -37,6 +37,8 @@ class Order:
     """Of the body: one key stands for one of them."""
     origin: Origin = NOWHERE
     """The request that submitted it, for whoever ends it."""
+    ahead: int | None = None
+    """Events that it may be ahead of its furthest reader, as whoever made it was told."""
     about: str = ""
     """What the dialect in which it was asked for wants back with it, in words of its own."""
 

@@ -20,9 +20,10 @@ from penstock.errors import (
     invalid,
 )
 from penstock.events import Delta, Finished
+from penstock.generation import Generation
 from penstock.jobs.job import Job, JobBounds, JobState, Order
 from penstock.jobs.memory import MemoryStore
-from penstock.jobs.runner import Host, Run
+from penstock.jobs.runner import Host, Run, end_on_fault
 from penstock.jobs.store import LeaseLostError, Log, MakeStore, SharedStore
 from penstock.live import Live
 from penstock.metrics import Metrics
@@ -161,8 +162,8 @@ class Jobs:
         if self._nursery is None:
             raise PenstockError(UNAVAILABLE, "the server is shutting down", retry_after_s=5)
         if self.shared is not None and not self._host.decodes:
-            return await self._offer(self.shared, _complete(order))
-        started: Submitted = await self._nursery.start(self._run, _complete(order))
+            return await self._offer(self.shared, self._complete(order))
+        started: Submitted = await self._nursery.start(self._run, self._complete(order))
         return started
 
     async def _offer(self, store: SharedStore, order: Order) -> Submitted:
@@ -188,16 +189,37 @@ class Jobs:
                 if mine:
                     live.name = job.job_id
                     self._metrics.jobs.inc()
-                    with self._host.accounted(live, source):
-                        back = None if self.shared is None else self.shared.give_back
-                        run = Run(made, await made.claim(), live, source, back)
-                        await run.write(wall_s=self.bounds.wall_s)
+                    await self._write(made, live, source)
         except LeaseLostError:
             log.warning("another process goes on with a job")
         except Exception:
             if not begun:
                 raise
             log.exception("a job failed")
+
+    async def _write(self, made: Log, live: Live, source: Generation) -> None:
+        """Whatever happens, the job gets an end."""
+        back = None if self.shared is None else self.shared.give_back
+        epoch = await made.claim()
+        try:
+            with self._host.accounted(live, source):
+                await Run(made, epoch, live, source, back).write(wall_s=self.bounds.wall_s)
+        except LeaseLostError:
+            raise
+        except Exception:
+            log.exception("a job failed")
+            await end_on_fault(made, epoch)
+
+    def _complete(self, order: Order) -> Order:
+        """Whoever goes on with it draws as the first would have, as far ahead of its readers.
+
+        And tells where it came from.
+        """
+        sampling = order.request.sampling
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
+        request, ahead = replace(order.request, sampling=sampling), self.bounds.window
+        return replace(order, request=request, ahead=ahead, origin=origin.current())
 
     @asynccontextmanager
     async def _turn(self, owner: str, key: str) -> AsyncIterator[None]:
@@ -208,15 +230,6 @@ class Jobs:
         finally:
             if not lock.locked() and self._locks.get((owner, key)) is lock:
                 del self._locks[owner, key]
-
-
-def _complete(order: Order) -> Order:
-    """Whoever goes on with it draws as the first would have, and tells where it came from."""
-    sampling = order.request.sampling
-    if sampling.seed is None:
-        sampling = replace(sampling, seed=secrets.randbelow(SEED_LIMIT))
-    request = replace(order.request, sampling=sampling)
-    return replace(order, request=request, origin=origin.current())
 
 
 def _log_bytes(request: GenerateRequest, max_tokens: int) -> int:

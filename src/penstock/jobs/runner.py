@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,12 +11,14 @@ from typing import Protocol, TypeAlias
 import trio
 
 from penstock import pipeline
-from penstock.errors import DEADLINE, UNAVAILABLE, Kind, PenstockError
+from penstock.errors import DEADLINE, UNAVAILABLE, Kind, PenstockError, internal
 from penstock.events import Event, Failed, Terminal
 from penstock.generation import Generation
 from penstock.jobs.store import LeaseLostError, Log
 from penstock.live import Live
 from penstock.requests import GenerateRequest
+
+log = logging.getLogger(__name__)
 
 MOVED = Kind("moved", "server_error", 500, retryable=True, reason="moved")
 """Counted where a job goes on in another process. No client is told."""
@@ -110,6 +113,20 @@ class Run:
         error = await self.log.refused()
         self.refused = True
         self.live.stop(error)
+
+
+async def end_on_fault(job: Log, epoch: int) -> None:
+    """End a job on an exception that is ours.
+
+    It is not tried again: nothing says that it would fare better. Where there can be no end
+    either, its lease runs out, and another process tries.
+    """
+    try:
+        await job.append(epoch, Failed(internal()), urgent=True)
+    except LeaseLostError:
+        return  # it has an end, or another writer
+    except Exception:
+        log.exception("a job has no end")
 
 
 def _moved() -> Failed:

@@ -16,7 +16,7 @@ from penstock.errors import OVERLOADED, UNAVAILABLE, PenstockError, internal
 from penstock.events import Delta, Event, Failed
 from penstock.generation import Generation
 from penstock.jobs.job import Order
-from penstock.jobs.runner import Accounted, Run
+from penstock.jobs.runner import Accounted, Run, end_on_fault
 from penstock.jobs.store import LeaseLostError, Log, SharedStore, Taken
 from penstock.live import Live
 from penstock.progress import Progress, read_progress
@@ -83,8 +83,8 @@ class Worker:
         except LeaseLostError:
             log.warning("another process goes on with a job", extra={"job": job.job_id})
         except Exception:
-            # Its lease runs out, and another one tries.
             log.exception("a job failed")
+            await end_on_fault(taken.log, taken.epoch)
         finally:
             inside.set()
             self._more.set()

@@ -2,7 +2,7 @@
 
 Commands of all tasks share one connection, where the client batches them. What blocks has a
 connection of its own: it would hold up the others, also after it is cancelled. No command is cut
-short, so that what it did is always known; each ends within `REQUEST_S`.
+short, so that what it did is always known; each ends within `configuration.REQUEST_S`.
 """
 
 from __future__ import annotations
@@ -14,33 +14,20 @@ from math import inf
 from typing import Any, TypeAlias
 
 import trio
-from glide import (
-    BackoffStrategy,
-    GlideClient,
-    GlideClientConfiguration,
-    GlideError,
-    Logger,
-    LogLevel,
-    NodeAddress,
-    Script,
-    ServerCredentials,
-)
+from glide import GlideClient, GlideError, Script
 
 from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.configuration import configure
 from penstock.jobs.redis.survey import find_faults, read_info
 
 log = logging.getLogger(__name__)
 
-REQUEST_S = 2.0
 PROBE_S = 0.1
 PREFIX = "{penstock}:"
 
 Argument: TypeAlias = str | bytes | int
-
-# It would write to stderr what this file tells in one line.
-Logger.set_logger_config(LogLevel.OFF)
 
 
 class AwayError(PenstockError):
@@ -226,22 +213,6 @@ class Link:
             self.there = trio.Event()
             lost, self.lost = self.lost, trio.Event()
             lost.set()
-
-
-def configure(address: Address) -> GlideClientConfiguration:
-    """How each connection is made."""
-    credentials = None
-    if address.password is not None:
-        credentials = ServerCredentials(address.password, address.username)
-    return GlideClientConfiguration(
-        [NodeAddress(address.host, address.port)],
-        use_tls=address.tls,
-        credentials=credentials,
-        database_id=address.database,
-        request_timeout=int(REQUEST_S * 1000),
-        reconnect_strategy=BackoffStrategy(num_of_retries=3, factor=50, exponent_base=2),
-        inflight_requests_limit=100_000,
-    )
 
 
 async def ask_info(address: Address) -> Mapping[str, str]:

@@ -211,7 +211,7 @@ class RedisStore:
         log = RedisLog(
             job,
             seen,
-            ahead=self._bounds.window,
+            ahead=job.order.ahead or self._bounds.window,
             link=self.link,
             commits=self._commits,
             changed=self._watch.changed,
