@@ -19,7 +19,7 @@ from tests.wire.servers import wait_until
 
 from .hub import Hub, hub
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 
 def command(*options: str) -> list[str]:

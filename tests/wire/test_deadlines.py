@@ -16,6 +16,8 @@ from .test_http2 import PATH, SHORT, STREAMED
 
 Start = Callable[..., Server]
 
+pytestmark = pytest.mark.heavy
+
 PROMPTLY_S = 3.0
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="drops packets with a BPF filter")
 

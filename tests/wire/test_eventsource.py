@@ -22,12 +22,12 @@ CLOSED, CONNECTING = 2, 0
 Start = Callable[..., Server]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.heavy,
     pytest.mark.skipif(missing() is not None, reason=f"{missing()} is not installed"),
 ]
 
 
-@pytest.fixture(params=[pytest.param("chromium", marks=pytest.mark.heavy), "node"])
+@pytest.fixture(params=["chromium", "node"])
 async def browser(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Browser]:
     if request.param == "node":
         yield Node()

@@ -102,7 +102,12 @@ def test_a_command_has_the_options_that_it_is_shown_with(command: list[str]) -> 
     assert told.output.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each[0] in QUICK], ids=" ".join)
+# Not those for a machine with a GPU.
+@pytest.mark.parametrize(
+    "command",
+    [each for each in COMMANDS if each[0] in QUICK and "cuda" not in each],
+    ids=" ".join,
+)
 def test_a_command_that_ends_by_itself(server: Server, command: list[str]) -> None:
     own = [word.replace(DEFAULT_URL, server.url) for word in command]
     port = ["--port=0"] if command[0] == "doctor" else []

@@ -24,6 +24,8 @@ from .test_http2_probes import goaway_code
 
 Start = Callable[..., Server]
 
+pytestmark = pytest.mark.heavy
+
 DRAIN_S = 0.3
 SLACK_S = 2.0
 """A second for last words, and one for the interpreter to end on a busy machine."""

@@ -26,6 +26,8 @@ PATH = "/v1/completions"
 SHORT = {"prompt": PROMPT, "max_tokens": 5, "temperature": 0, "ignore_eos": True}
 Start = Callable[..., Server]
 
+pytestmark = pytest.mark.heavy
+
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
 
 
