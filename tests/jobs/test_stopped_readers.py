@@ -30,6 +30,12 @@ def fleet(redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(tmp_path, redis, stack)
 
 
+def start_both(fleet: Fleet) -> tuple[Server, Server]:
+    """The window is that of the process that makes a job."""
+    edge = fleet.start("edge", f"--job-window={WINDOW}")
+    return edge, fleet.start("worker", f"--lookahead={LOOKAHEAD}")
+
+
 def computed(worker: Server, sequences: int) -> int:
     """Tokens that its model has made for so many sequences: the first of each is no step's."""
     return int(worker.gauge("decode_rows")) + sequences
@@ -51,9 +57,7 @@ async def test_a_worker_stays_within_the_bound_of_a_reader_that_has_stopped(
     fleet: Fleet, *, resumable: bool
 ) -> None:
     """tokens computed - those written <= window + lookahead + 2, which is reached"""
-    edge = await trio.to_thread.run_sync(fleet.start, "edge")
-    start = partial(fleet.start, "worker", f"--job-window={WINDOW}", f"--lookahead={LOOKAHEAD}")
-    worker = await trio.to_thread.run_sync(start)
+    edge, worker = await trio.to_thread.run_sync(start_both, fleet)
     async with connect(edge) as peer:
         await peer.start(**BODY, max_tokens=TOKENS, credits=0, resumable=resumable)
         written = 0
@@ -78,9 +82,7 @@ async def test_with_a_window_of_its_own_acknowledgements_count(fleet: Fleet) -> 
 
 
 async def test_readers_that_stop_hold_up_nobody_and_stay_where_they_are(fleet: Fleet) -> None:
-    edge = await trio.to_thread.run_sync(fleet.start, "edge")
-    start = partial(fleet.start, "worker", f"--job-window={WINDOW}", f"--lookahead={LOOKAHEAD}")
-    worker = await trio.to_thread.run_sync(start)
+    edge, worker = await trio.to_thread.run_sync(start_both, fleet)
     expected = reference(edge, max_tokens=TOKENS)
     async with AsyncExitStack() as stack:
         stuck = stack.enter_context(Raw(edge, small=True))
