@@ -172,8 +172,8 @@ def test_what_a_stopped_edge_was_streaming_ends_and_is_not_moved(fleet: Fleet) -
 
 
 def test_what_a_killed_edge_leaves_behind_ends_by_itself(fleet: Fleet) -> None:
-    edge = fleet.start("edge")
-    worker = fleet.start("worker", "--job-window=8")
+    edge = fleet.start("edge", "--job-window=8")
+    worker = fleet.start("worker")
     connection, response = ask(edge, max_tokens=400, stream=True)
     wait_until(lambda: worker.gauge("active") == 1, "decoding")
     kill(edge)
