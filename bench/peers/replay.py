@@ -9,6 +9,7 @@ import trio
 
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
+from penstock.engine_thread import EngineThread
 from penstock.requests import Prompt, Sampling
 from penstock.schedule import Schedule
 
@@ -19,7 +20,7 @@ def replay(engine: Engine, requests: list[dict[str, Any]]) -> dict[str, float]:
 
 
 async def _replay(engine: Engine, requests: list[dict[str, Any]]) -> dict[str, float]:
-    decoder = Decoder(engine, Schedule(len(engine.slots.lengths)))
+    decoder = Decoder(engine, Schedule(len(engine.slots.lengths)), EngineThread())
     waits: list[float] = []
 
     async def one(request: dict[str, Any]) -> None:
