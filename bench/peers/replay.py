@@ -28,7 +28,7 @@ async def _replay(engine: Engine, requests: list[dict[str, Any]]) -> dict[str, f
         prompt = Prompt(
             tuple(request["ids"]), request["output"], Sampling(temperature=0), 0, ignore_eos=True
         )
-        with decoder.open(prompt) as sequence:
+        with decoder.open(prompt) as (sequence,):
             await sequence.next_token()
             waits.append(trio.current_time() - started - request["arrival_s"])
             for _ in range(request["output"] - 1):
