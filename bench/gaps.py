@@ -22,6 +22,7 @@ from intervals import interval
 from penstock.decoder import Decoder
 from penstock.engine.engine import Engine
 from penstock.engine.model import Model, load_model
+from penstock.engine_thread import EngineThread
 from penstock.models import parse_model
 from penstock.requests import Prompt, Sampling
 from penstock.schedule import Schedule
@@ -61,7 +62,7 @@ class Reader:
 
     async def run(self, decoder: Decoder, most: int | None = None) -> None:
         """Read to the end, or `most` tokens and then none."""
-        with decoder.open(self.prompt) as sequence:
+        with decoder.open(self.prompt) as (sequence,):
             self.asked_s = time.perf_counter()
             for _ in range(most or self.prompt.max_tokens):
                 await sequence.next_token()
@@ -117,7 +118,7 @@ def _timed(function: Callable[[], object]) -> float:
 async def beside_running(engine: Engine, length: int, seed: int) -> tuple[float, float, int]:
     """Seconds to the first token of an arriving prompt; of the others meanwhile the longest gap
     between two tokens, and the fewest tokens that one of them got."""
-    decoder = Decoder(engine, Schedule(RUNNING + 1))
+    decoder = Decoder(engine, Schedule(RUNNING + 1), EngineThread())
     running = [Reader(make_prompt(8, i, 1000)) for i in range(RUNNING)]
     late = Reader(make_prompt(length, 100 + seed, 1))
     async with decoding(decoder) as streams:
@@ -172,7 +173,7 @@ def stopped(model: Model, rounds: int, tokens: int) -> None:
 
 async def readers_beside(engine: Engine, count: int, tokens: int) -> float:
     """Tokens a second of sixteen readers, between the last one's first and the first one's last."""
-    decoder = Decoder(engine, Schedule(SLOTS))
+    decoder = Decoder(engine, Schedule(SLOTS), EngineThread())
     idle = [Reader(make_prompt(8, 1000 + i, 100)) for i in range(count)]
     readers = [Reader(make_prompt(8, i, tokens)) for i in range(SLOTS)]
     async with decoding(decoder) as streams:
