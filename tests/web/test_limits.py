@@ -109,15 +109,21 @@ ENDS: dict[str, tuple[End, ...]] = {
 
 
 NEARLY_ALL = " ".join(["Once upon a time"] * 15)
+ON = {"ignore_eos": True}
 DIALECTS: dict[str, tuple[dict[str, Any], str]] = {
-    "/": ({"inputs": NEARLY_ALL}, '"error_type":"overloaded"'),
-    "/generate": ({"inputs": NEARLY_ALL}, '"error_type":"overloaded"'),
-    "/generate_stream": ({"inputs": NEARLY_ALL}, '"error_type":"overloaded"'),
+    "/": ({"inputs": NEARLY_ALL, "parameters": ON}, '"error_type":"overloaded"'),
+    "/generate": ({"inputs": NEARLY_ALL, "parameters": ON}, '"error_type":"overloaded"'),
+    "/generate_stream": ({"inputs": NEARLY_ALL, "parameters": ON}, '"error_type":"overloaded"'),
     "/v1/messages": (
-        {"messages": [{"role": "user", "content": NEARLY_ALL}], "max_tokens": 50, "stream": True},
+        {
+            "messages": [{"role": "user", "content": NEARLY_ALL}],
+            "max_tokens": 50,
+            "stream": True,
+            **ON,
+        },
         '"type":"rate_limit_error"',
     ),
-    "/v1/responses": ({"input": NEARLY_ALL, "stream": True}, '"code":"quota_exceeded"'),
+    "/v1/responses": ({"input": NEARLY_ALL, "stream": True, **ON}, '"code":"quota_exceeded"'),
 }
 """Bodies, and how their answers tell that the quota is used up."""
 COUNTING = {"/v1/messages/count_tokens", "/tokenize", "/detokenize", "/v1/events"}
