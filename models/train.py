@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ class Run:
         self.fixed = {k: v for k, v in vars(settings).items() if k not in FREE} | {"data": data}
         self.device = _device(settings.device)
         self.model = model.to(self.device)
+        self.fast = torch.compile(self.model) if settings.compile else self.model
+        self.before: dict[str, float] = {}
+        """Held-back losses of the checkpoint that it began with."""
         self.optimiser = _optimiser(self.model, settings.rate)
         self.step, self.seconds = 0, 0.0
 
@@ -63,6 +67,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "fixed": self.fixed,
+            "before": self.before,
         }
         partial = folder / "resume.pt.partial"
         torch.save(state, partial)
@@ -78,13 +83,14 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.before = state["before"]
 
     def learn(self, windows: Windows) -> float:
         """Take one step; return the loss before it."""
         started = time.monotonic()
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate * self._rate_factor()
-        loss = self.loss(windows)
+        loss = self.loss(self.fast, windows)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
@@ -94,11 +100,10 @@ class Run:
         self.seconds += time.monotonic() - started
         return value
 
-    def loss(self, windows: Windows) -> Tensor:
+    def loss(self, network: Callable[[Tensor, Tensor], Tensor], windows: Windows) -> Tensor:
         tokens = torch.from_numpy(windows).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            mean: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
-        return mean
+            return network(tokens[:, :-1], tokens[:, 1:])
 
     def _rate_factor(self) -> float:
         """Warm up over the first steps, then fall along half a cosine."""
@@ -181,7 +186,7 @@ def validate(run: Run, corpus: Corpus) -> dict[str, float]:
     for kind in prep.KINDS:
         windows = corpus.held_back(kind)
         if len(windows):
-            total = sum(run.loss(window[None]).item() for window in windows)
+            total = sum(run.loss(run.model, window[None]).item() for window in windows)
             losses[kind] = round(total / len(windows), 4)
     return losses
 
@@ -190,12 +195,14 @@ def report(run: Run, losses: dict[str, float]) -> None:
     """Print what came out, and write it to training.json."""
     seen = run.step * run.settings.batch * run.settings.context
     parameters = sum(each.numel() for each in run.model.parameters())
-    told = {"parameters": parameters, "steps": run.step, "tokens": seen, "held_back_loss": losses}
+    told = {"parameters": parameters, "steps": run.step, "tokens": seen}
+    told |= {"held_back_loss": losses, "held_back_loss_before": run.before}
     file = run.settings.out_dir / "training.json"
     file.write_text(json.dumps({**told, **run.fixed}, indent=1) + "\n", encoding="utf-8")
     print(f"{parameters / 1e6:.2f} M parameters, {run.step} steps, {seen / 1e6:.2f} M tokens")
     for kind, loss in losses.items():
-        print(f"held back, {kind:6} {loss:.3f} nats a token, perplexity {math.exp(loss):.1f}")
+        before = f", before {run.before[kind]:.3f}" if run.before else ""
+        print(f"held back, {kind:6} {loss:.3f} nats a token, e^ {math.exp(loss):.1f}{before}")
 
 
 def main() -> None:
@@ -204,6 +211,8 @@ def main() -> None:
     try:
         run, corpus, tokeniser = start(settings)
         print(corpus, flush=True)
+        if settings.init and not run.step:
+            run.before = validate(run, corpus)
         train(run, corpus, tokeniser)
         report(run, validate(run, corpus))
     except prep.TrainError as error:
@@ -227,6 +236,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, default in options:
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default}")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--compile", action="store_true", help="a minute's start, then faster")
     parser.add_argument("--resume", action="store_true", help="go on with what is in OUT_DIR")
     parser.add_argument("--init", help="a checkpoint to start from; its sizes and tokeniser stay")
     parser.add_argument("--mix", type=_pairs, default=_pairs("story=4,asked=2,chat=2.5,code=1.5"))

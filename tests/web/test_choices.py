@@ -152,7 +152,8 @@ async def test_each_answer_takes_a_place(
 ) -> None:
     app = make_app(model, tokenizer, slots=2, queue=2)
     nursery.start_soon(app.service.run)
-    stopped = post(app, TEXT, {**ASK[TEXT], "n": 3, "stream": True, "max_tokens": 40}, reads=1)
+    asked = {**ASK[TEXT], "n": 3, "stream": True, "max_tokens": 40, "ignore_eos": True}
+    stopped = post(app, TEXT, asked, reads=1)
     nursery.start_soon(stopped.run)
     await settled(app.service.default.decoder)
     assert app.service.default.admission.taken == 3

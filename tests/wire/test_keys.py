@@ -25,6 +25,8 @@ from .asked import LONG_BODY, STORY
 from .raw import HANDSHAKE, Raw, post
 from .servers import Server, run_serve, wait_until
 
+pytestmark = pytest.mark.heavy
+
 Start = Callable[..., Server]
 
 KEY, ADMIN = "sk-penstock-of-a-test", "sk-penstock-of-an-admin"
