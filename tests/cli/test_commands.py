@@ -66,6 +66,14 @@ def test_generate_is_greedy_at_temperature_zero(invoke: Invoke) -> None:
     assert first.stdout == second.stdout
 
 
+def test_generate_fills_a_gap(invoke: Invoke) -> None:
+    asked = ("generate", "def add(a, b):\n", "--max-tokens", "8", "--temperature", "0")
+    before, filled = invoke(*asked), invoke(*asked, "--suffix", "\nprint(add(1, 2))\n")
+    assert before.exit_code == filled.exit_code == 0
+    assert filled.output.startswith("def add(a, b):\n")
+    assert filled.output != before.output
+
+
 @pytest.mark.slow
 def test_generate_gives_the_same_text_for_the_same_seed(invoke: Invoke) -> None:
     asked = ("generate", "Once", "--max-tokens", "24", "--temperature", "1", "--seed")
@@ -83,6 +91,18 @@ def test_a_chat_answer_does_not_repeat_the_question(invoke: Invoke) -> None:
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_printed(invoke: Invoke) -> None:
     asked = ("generate", "Once upon a time", "--max-tokens", "9", "--max-len", "8")
     assert "context holds 8" in one_line(invoke(*asked))
+
+
+def test_generate_fills_no_gap_in_a_chat(invoke: Invoke) -> None:
+    result = invoke("generate", "--chat", "Hello", "--suffix", "x")
+    assert "--suffix goes with a text, not with --chat" in one_line(result, code=2)
+
+
+@pytest.mark.slow
+def test_generate_prints_the_text_and_nothing_else() -> None:
+    asked = [sys.executable, "-m", "penstock", "generate", "Once", "--max-tokens", "1"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True)
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
 @pytest.mark.slow

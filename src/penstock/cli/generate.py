@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import trio
 
+from penstock import logs
 from penstock.build import build_service
 from penstock.cli.options import collect, settings_options
 from penstock.engine.model import ModelError
@@ -57,9 +58,9 @@ class TerminalSink:
         """Nothing is held back here."""
 
 
-def _check_text(_: click.Context, __: click.Parameter, value: str) -> str:
+def _check_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """An argument that is not UTF-8 arrives with surrogates in it, which no tokenizer takes."""
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if any("\ud800" <= character <= "\udfff" for character in value or ""):
         raise click.BadParameter("this is not UTF-8")
     return value
 
@@ -74,6 +75,7 @@ def _check_number(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.command()
 @click.argument("prompt", callback=_check_text)
 @click.option("--chat", is_flag=True, help="Ask as a chat message instead of continuing a text.")
+@click.option("--suffix", callback=_check_text, help="Fill the gap between PROMPT and this text.")
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
@@ -94,6 +96,7 @@ def _check_number(_: click.Context, __: click.Parameter, value: float) -> float:
 def generate(
     prompt: str,
     chat: bool,
+    suffix: str | None,
     max_tokens: int,
     temperature: float,
     seed: int | None,
@@ -101,8 +104,11 @@ def generate(
     **given: object,
 ) -> None:
     """Continue PROMPT, streaming to the terminal."""
+    if chat and suffix is not None:
+        raise click.UsageError("--suffix goes with a text, not with --chat")
     request = GenerateRequest(
         prompt=None if chat else prompt,
+        suffix=suffix,
         messages=(Message("user", prompt),) if chat else None,
         max_tokens=max_tokens,
         sampling=Sampling.of(temperature=temperature, seed=seed),
@@ -111,6 +117,7 @@ def generate(
     settings = collect({**given, "slots": 1}, config)
     if len(settings.model) > 1:
         raise click.UsageError("generate takes one --model")
+    logs.to_stderr("pretty", "warning")
     try:
         _run(build_service(settings), request, sink)
     except (ModelError, PenstockError) as error:
