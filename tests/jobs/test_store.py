@@ -19,6 +19,7 @@ from penstock.jobs.store import LeaseLostError, Log, Store
 from tests.checkpoints import cancel_everywhere
 from tests.redis_server import RedisServer
 
+from .clocks import JumpingClock
 from .stores import (
     BOUNDS,
     CANCEL,
@@ -43,6 +44,7 @@ def make_store(request: pytest.FixtureRequest) -> MakeStore:
     if "autojump_clock" in request.fixturenames:
         # Who waits for Redis does not wait for time to pass.
         request.getfixturevalue("autojump_clock").autojump_threshold = QUIET_S
+        return partial(RedisStore, parse_address(redis.url), clock=JumpingClock())
     return partial(RedisStore, parse_address(redis.url))
 
 

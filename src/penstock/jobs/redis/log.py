@@ -14,9 +14,10 @@ from penstock.events import Event, Failed, Finished
 from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.codec import encode_error
 from penstock.jobs.redis.commits import Commit, Commits
-from penstock.jobs.redis.link import AwayError, Link
+from penstock.jobs.redis.link import Link
 from penstock.jobs.redis.records import pull, pull_text
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.store import LeaseLostError
@@ -92,7 +93,7 @@ class RedisLog:
 
     async def claim(self) -> int:
         lease_s = str(self._link.lease_s)
-        told = await self._link.insist(scripts.CLAIM, self._link.now, self.job.job_id, lease_s)
+        told = await self._link.insist(scripts.CLAIM, self.job.job_id, lease_s)
         if not told:
             raise LeaseLostError
         return self.begin(Snapshot.of(told))
@@ -148,7 +149,7 @@ class RedisLog:
         finally:
             del self.readers[reader]
             if not self.readers:
-                self.seen = self.seen.idle_since(self._link.now)
+                self.seen = self.seen.idle_since(f"{self._link.clock.now_s:.6f}")
             self._news.unpark_all()
             self._changed(self)
 
@@ -194,7 +195,7 @@ class RedisLog:
         return self._gone or self.seen.terminal is not None
 
     async def _ask(self, script: Script, *given: str | bytes | int) -> None:
-        if told := await self._link.call(script, self._link.now, *given):
+        if told := await self._link.call(script, *given):
             self.learn(Snapshot.of(told))
         elif self.seen.terminal is None:
             raise _forgotten()
@@ -243,7 +244,7 @@ class RedisLog:
     def _unread_at_s(self) -> float:
         if self.readers or self.seen.others is not None:
             return inf
-        return self._link.local_s(self.seen.idle) + self.job.order.unread_s
+        return self._link.clock.local_s(float(self.seen.idle)) + self.job.order.unread_s
 
 
 def _forgotten() -> PenstockError:

@@ -17,11 +17,13 @@ from penstock.access.ledger import Ledger
 from penstock.errors import OVERLOADED, PenstockError, internal, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
-from penstock.jobs.redis.link import AwayError, Link
+from penstock.jobs.redis.link import PROBE_S, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.redis.watch import RedisWatch
@@ -49,8 +51,9 @@ class RedisStore:
         *,
         lease_s: float = 10.0,
         line: int = 64,
+        clock: Clock | None = None,
     ) -> None:
-        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s)
+        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s, clock=clock)
         self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds
@@ -79,7 +82,7 @@ class RedisStore:
 
     async def take(self, model: str, free: int, slots: int) -> Sequence[Taken]:
         link = self.link
-        told = (link.now, link.lapsed, str(link.lease_s), model, free, slots)
+        told = (link.lapsed, str(link.lease_s), model, free, slots)
         found = await link.call(scripts.TAKE, *told)
         taken = [self._taken(each, tries) for *each, tries in found]
         for each, got in zip(found, taken, strict=True):
@@ -100,13 +103,12 @@ class RedisStore:
         return "the store of jobs is full" if self.link.full else None
 
     async def give_back(self, log: Log, epoch: int) -> None:
-        await self.link.insist(scripts.GIVE_BACK, self.link.now, log.job.job_id, epoch)
+        await self.link.insist(scripts.GIVE_BACK, log.job.job_id, epoch)
 
     async def _create(self, job: Job, line: str) -> RedisLog:
         order = job.order
         outcome, held, *made = await self.link.call(
             scripts.CREATE,
-            self.link.now,
             job.job_id,
             encode_order(order),
             job.reserved,
@@ -133,17 +135,17 @@ class RedisStore:
         return self._log(made)
 
     async def find(self, job_id: str) -> RedisLog | None:
-        return self._first(await self.link.call(scripts.FIND, self.link.now, job_id))
+        return self._first(await self.link.call(scripts.FIND, job_id))
 
     async def find_key(self, owner: str, key: str) -> RedisLog | None:
-        return self._first(await self.link.call(scripts.FIND_KEY, self.link.now, owner, key))
+        return self._first(await self.link.call(scripts.FIND_KEY, owner, key))
 
     async def listed(self, owner: str, limit: int) -> Sequence[RedisLog]:
-        found = await self.link.call(scripts.LISTED, self.link.now, owner, limit)
+        found = await self.link.call(scripts.LISTED, owner, limit)
         return [self._log(each) for each in found]
 
     async def delete(self, job_id: str) -> None:
-        self._take(await self.link.call(scripts.DELETE, self.link.now, job_id))
+        self._take(await self.link.call(scripts.DELETE, job_id))
 
     def held(self) -> Held:
         """Jobs and bytes of all processes, as last heard; readers of this one."""
@@ -160,8 +162,7 @@ class RedisStore:
             await self.link.there.wait()
             with suppress(AwayError):
                 mine = [name for name, log in self._watch.logs.items() if log.writing]
-                told = (self.link.now, str(self.link.lease_s), *mine)
-                self._take(await self.link.call(scripts.BEAT, *told))
+                self._take(await self.link.beat(*mine))
                 await self.link.look_for_room()
                 self._watch.resume()
             with trio.move_on_after(self._beat_s):
@@ -175,10 +176,13 @@ class RedisStore:
             while self._due_s <= trio.current_time():
                 await self.link.there.wait()
                 with suppress(AwayError):
-                    held, forgotten = await self.link.call(scripts.SWEEP, self.link.now)
+                    held, forgotten = await self.link.call(scripts.SWEEP)
                     self._take(held)
                     for _ in range(forgotten):
                         self._forgotten()
+                    if not forgotten:
+                        # It is not as late for Redis as it seemed here.
+                        await trio.sleep(PROBE_S)
 
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
         return self._log(found[0]) if found else None
@@ -188,8 +192,8 @@ class RedisStore:
         name, _, _, told, *_ = found
         link = self.link
         log.error("a job of another release", extra={"job": name.decode()})
-        await link.insist(scripts.REFUSE, link.now, name, encode_error(internal()))
-        await link.insist(scripts.GIVE_BACK, link.now, name, Snapshot.of(told).epoch)
+        await link.insist(scripts.REFUSE, name, encode_error(internal()))
+        await link.insist(scripts.GIVE_BACK, name, Snapshot.of(told).epoch)
 
     def _taken(self, found: Found, tries: int) -> Taken | None:
         """None where it cannot be read."""
@@ -223,7 +227,7 @@ class RedisStore:
         """What `held` in `common.lua` gives."""
         jobs, running, held_bytes, due = held
         self._held = Held(int(jobs), int(running), 0, int(held_bytes))
-        self._due_s = self.link.local_s(due.decode()) if due else inf
+        self._due_s = self.link.clock.local_s(float(due)) if due else inf
         self._ripening.unpark_all()
 
     def _retry_after_s(self) -> int:

@@ -14,7 +14,8 @@ import trio
 from glide import GlideClient, GlideError, StreamReadOptions
 
 from penstock.jobs.redis import scripts
-from penstock.jobs.redis.link import PREFIX, PROBE_S, AwayError, Link
+from penstock.jobs.redis.absence import AwayError
+from penstock.jobs.redis.link import PREFIX, PROBE_S, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 
@@ -99,7 +100,7 @@ class RedisWatch:
             each.told = each.furthest if each.watched else None
             position = "" if each.told is None else str(each.told)
             arguments += [each.job.job_id, int(each.watched), position]
-        held, told = await self._link.call(scripts.SYNC, self._link.now, *arguments)
+        held, told = await self._link.call(scripts.SYNC, *arguments)
         self._held(held)
         for each, seen in zip(batch, told, strict=True):
             if seen:

@@ -1,0 +1,34 @@
+"""A Redis that does not do what it was asked, and why."""
+
+from __future__ import annotations
+
+from glide import GlideError
+
+from penstock.errors import UNAVAILABLE, PenstockError
+
+_PASSING = ("MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+"""It is read-only, cannot write to its disk, or is not ready yet."""
+
+
+class AwayError(PenstockError):
+    """Redis does not answer. Whether it did what it was asked is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            UNAVAILABLE, "the store of jobs is away; try again shortly", retry_after_s=2
+        )
+
+
+class FullError(PenstockError):
+    """Redis has no memory for anything new. It did nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            UNAVAILABLE, "the store of jobs is full; try again after Retry-After", retry_after_s=5
+        )
+
+
+def is_fault(error: GlideError) -> bool:
+    """Whether a script of ours failed: that does not pass, and comes out as such."""
+    told = str(error)
+    return "user_script" in told and not any(word in told for word in _PASSING)
