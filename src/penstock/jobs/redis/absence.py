@@ -1,10 +1,10 @@
-"""A Redis that does not do what it was asked, and why."""
+"""A Redis that does not do what it was asked, or does not have what it was given."""
 
 from __future__ import annotations
 
 from glide import GlideError
 
-from penstock.errors import UNAVAILABLE, PenstockError
+from penstock.errors import INTERNAL, JOB_NOT_FOUND, UNAVAILABLE, PenstockError
 
 _PASSING = ("MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
 """It is read-only, cannot write to its disk, or is not ready yet."""
@@ -26,6 +26,19 @@ class FullError(PenstockError):
         super().__init__(
             UNAVAILABLE, "the store of jobs is full; try again after Retry-After", retry_after_s=5
         )
+
+
+class LostError(PenstockError):
+    """Events of a job are gone while the job is there: nobody can read it, or go on with it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            INTERNAL, "events of this job were lost in the store of jobs; submit it again"
+        )
+
+
+def forgotten() -> PenstockError:
+    return PenstockError(JOB_NOT_FOUND, "this job has been forgotten")
 
 
 def is_fault(error: GlideError) -> bool:

@@ -127,8 +127,8 @@ class Link:
             except AwayError:
                 await self.there.wait()
 
-    async def events(self, key: str, after: int, limit: int) -> list[bytes]:
-        """Events of a stream behind number `after`. Raises `AwayError`."""
+    async def events(self, key: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Events of a stream behind number `after`, with their numbers. Raises `AwayError`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._client is None or not self.there.is_set():
             raise AwayError
@@ -139,7 +139,7 @@ class Link:
         except GlideError as error:
             self._miss(error)
             raise AwayError from error
-        return [pairs[0][1] for pairs in (got or {}).values()]
+        return [(int(name.partition(b"-")[0]), each[0][1]) for name, each in (got or {}).items()]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[GlideClient]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 
 import trio
 from glide import Script
 
-from penstock.errors import JOB_NOT_FOUND, UNREAD, PenstockError
+from penstock.errors import UNREAD, PenstockError
 from penstock.events import Event, Failed, Finished
 from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.redis import scripts
-from penstock.jobs.redis.absence import AwayError
+from penstock.jobs.redis.absence import AwayError, LostError, forgotten
 from penstock.jobs.redis.codec import encode_error
 from penstock.jobs.redis.commits import Commit, Commits
 from penstock.jobs.redis.link import Link
-from penstock.jobs.redis.records import pull, pull_text
+from penstock.jobs.redis.records import is_to_come, pull, pull_text
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.store import LeaseLostError
 from penstock.jobs.window import has_room
@@ -134,10 +134,14 @@ class RedisLog:
                 try:
                     if events := await pull(self._link, self.job.job_id, after, limit):
                         return events
+                    if await is_to_come(self._link, self.job.job_id, after):
+                        await self._news.park()
                 except AwayError:
                     await self._link.there.wait()
-                else:
-                    await self._missing()
+                except LostError as error:
+                    with suppress(PenstockError):
+                        await self.refuse(error)
+                    raise
 
     @contextmanager
     def attach(self) -> Iterator[Position]:
@@ -184,12 +188,6 @@ class RedisLog:
             while not self._over:
                 await self._news.park()
 
-    async def _missing(self) -> None:
-        """A Redis that lost its last events, or all of them: they may be written again."""
-        if self._gone:
-            raise _forgotten()
-        await self._news.park()
-
     @property
     def _over(self) -> bool:
         return self._gone or self.seen.terminal is not None
@@ -198,7 +196,7 @@ class RedisLog:
         if told := await self._link.call(script, *given):
             self.learn(Snapshot.of(told))
         elif self.seen.terminal is None:
-            raise _forgotten()
+            raise forgotten()
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -245,7 +243,3 @@ class RedisLog:
         if self.readers or self.seen.others is not None:
             return inf
         return self._link.clock.local_s(float(self.seen.idle)) + self.job.order.unread_s
-
-
-def _forgotten() -> PenstockError:
-    return PenstockError(JOB_NOT_FOUND, "this job has been forgotten")

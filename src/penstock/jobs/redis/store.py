@@ -20,7 +20,7 @@ from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.clock import Clock
-from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
+from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order, foreign
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
 from penstock.jobs.redis.link import PROBE_S, Link
@@ -132,7 +132,7 @@ class RedisStore:
                 "as many jobs are kept as fit; delete some, or try again after Retry-After",
                 retry_after_s=self._retry_after_s(),
             )
-        return self._log(made)
+        return self._known(made)
 
     async def find(self, job_id: str) -> RedisLog | None:
         return self._first(await self.link.call(scripts.FIND, job_id))
@@ -142,7 +142,8 @@ class RedisStore:
 
     async def listed(self, owner: str, limit: int) -> Sequence[RedisLog]:
         found = await self.link.call(scripts.LISTED, owner, limit)
-        return [self._log(each) for each in found]
+        logs = [self._readable(each) for each in found]
+        return [log for log in logs if log is not None]
 
     async def delete(self, job_id: str) -> None:
         self._take(await self.link.call(scripts.DELETE, job_id))
@@ -185,23 +186,34 @@ class RedisStore:
                         await trio.sleep(PROBE_S)
 
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
-        return self._log(found[0]) if found else None
+        return self._known(found[0]) if found else None
 
     async def _end(self, found: Found) -> None:
         """End one that was taken and cannot be read: the next one could not, either."""
         name, _, _, told, *_ = found
         link = self.link
-        log.error("a job of another release", extra={"job": name.decode()})
         await link.insist(scripts.REFUSE, name, encode_error(internal()))
         await link.insist(scripts.GIVE_BACK, name, Snapshot.of(told).epoch)
 
     def _taken(self, found: Found, tries: int) -> Taken | None:
         """None where it cannot be read."""
-        try:
-            taken = self._log(found)
-        except DecodeError:
+        if (taken := self._readable(found)) is None:
             return None
         return Taken(taken, taken.begin(Snapshot.of(found[3])), tries)
+
+    def _known(self, found: Found) -> RedisLog:
+        """Raises `PenstockError` where it cannot be read."""
+        if (known := self._readable(found)) is None:
+            raise foreign()
+        return known
+
+    def _readable(self, found: Found) -> RedisLog | None:
+        """None, and a line in the log, where it cannot be read."""
+        try:
+            return self._log(found)
+        except DecodeError:
+            log.error("a job of another release", extra={"job": found[0].decode()})
+            return None
 
     def _log(self, found: Found) -> RedisLog:
         """The one object there is here for a job."""

@@ -129,7 +129,11 @@ end
 
 -- The next event of a job; `ends` is '1' where it is the last.
 local function write(id, number, event, ends)
-  redis.call('XADD', log_of(id), number .. '-0', 'e', event)
+  if redis.pcall('XADD', log_of(id), number .. '-0', 'e', event).err then
+    -- The log is not that of this job as it is now: a part of the data was put back from elsewhere.
+    redis.call('DEL', log_of(id))
+    redis.call('XADD', log_of(id), number .. '-0', 'e', event)
+  end
   redis.call('HSET', job_of(id), 'last', number)
   if ends == '1' then
     redis.call('HSET', job_of(id), 'terminal', event, 'idle', now)

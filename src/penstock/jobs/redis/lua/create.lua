@@ -3,8 +3,8 @@
 local _, _, id, order, reserved, owner, key, listed, keep, most, bytes,
   model, line, lease_s, answers = unpack(ARGV)
 local known = key ~= '' and redis.call('HGET', prefix .. 'keys:' .. owner, key)
-known = known or (redis.call('EXISTS', job_of(id)) == 1 and id)
-if known then
+known = known or id
+if redis.call('EXISTS', job_of(known)) == 1 then
   local job = redis.call('HMGET', job_of(known), 'order', 'reserved')
   return {'known', held(), known, job[1], job[2], snapshot(known)}
 end
