@@ -1,4 +1,4 @@
-"""Logs of which a part is gone: evicted, deleted by hand, or not in a backup. Nobody waits for it."""
+"""Logs of which a part is gone: evicted, deleted by hand, not in a backup. Nobody waits for it."""
 
 from __future__ import annotations
 

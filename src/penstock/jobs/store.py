@@ -143,7 +143,11 @@ class SharedStore(Store, Protocol):
         """Until there may be something to take."""
 
     def unready(self) -> str | None:
-        """Why it would not take a new job now, or None."""
+        """Why nobody can be served out of it now, or None."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no memory for new jobs: those that it has are read and ended as ever."""
 
     async def give_back(self, log: Log, epoch: int) -> None:
         """Another process is to go on with it."""

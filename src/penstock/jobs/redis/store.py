@@ -98,9 +98,11 @@ class RedisStore:
         await self.link.there.wait()
 
     def unready(self) -> str | None:
-        if not self.link.there.is_set():
-            return "the store of jobs is away"
-        return "the store of jobs is full" if self.link.full else None
+        return None if self.link.there.is_set() else "the store of jobs is away"
+
+    @property
+    def full(self) -> bool:
+        return self.link.full
 
     async def give_back(self, log: Log, epoch: int) -> None:
         await self.link.insist(scripts.GIVE_BACK, log.job.job_id, epoch)
