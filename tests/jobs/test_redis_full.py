@@ -14,6 +14,7 @@ from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis.address import parse_address
 from penstock.jobs.redis.store import RedisStore
 from penstock.jobs.store import Store
+from penstock.service import Service
 from penstock.settings import Settings
 from tests.redis_server import RedisServer
 
@@ -83,10 +84,14 @@ async def test_an_edge_whose_store_is_full_stays_ready_and_says_so(
         with trio.fail_after(PATIENCE_S):
             for memory, full in (("1", "1.0"), ("0", "0.0")):
                 redis.ask("CONFIG", "SET", "maxmemory", memory)
-                while f"penstock_store_full {full}\n" not in edge.metrics.render().decode():
-                    await trio.sleep(0.01)
+                await _shown(edge, f"penstock_store_full {full}\n")
                 assert await edge.unready() is None
         nursery.cancel_scope.cancel()
+
+
+async def _shown(edge: Service, line: str) -> None:
+    while line not in edge.metrics.render().decode():  # noqa: ASYNC110  # a real server's pace
+        await trio.sleep(0.01)
 
 
 async def test_room_comes_by_itself_when_jobs_are_forgotten(durable_redis: RedisServer) -> None:

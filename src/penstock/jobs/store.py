@@ -65,7 +65,11 @@ class Log(Protocol):
         """Ask the writer to end the job with `error`; nothing where it has ended."""
 
     async def refused(self) -> PenstockError:
-        """Wait until nobody wants this job: somebody said so, or nobody read it for `unread_s`."""
+        """Wait until nobody wants this job.
+
+        Somebody said so, or nobody read it for `unread_s`, or for `keep_s` while it was held up by
+        its window.
+        """
 
     async def wait_end(self) -> None:
         """Return once the terminal event is in the log."""

@@ -18,10 +18,11 @@ from penstock.jobs.redis.absence import AwayError, LostError, forgotten
 from penstock.jobs.redis.codec import encode_error
 from penstock.jobs.redis.commits import Commit, Commits
 from penstock.jobs.redis.link import Link
+from penstock.jobs.redis.readers import Readers
 from penstock.jobs.redis.records import is_to_come, pull, pull_text
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.store import LeaseLostError
-from penstock.jobs.window import has_room
+from penstock.jobs.window import has_room, is_held_up, unread_at_s
 
 
 class RedisLog:
@@ -42,9 +43,7 @@ class RedisLog:
     ) -> None:
         self.job = job
         self.seen = seen
-        self.readers: dict[Position, None] = {}
-        self.told: int | None = None
-        """Where the others were last told that the furthest reader here is."""
+        self.readers = Readers(ahead, self.moved)
         self._ahead = ahead
         self._link = link
         self._commits = commits
@@ -54,6 +53,8 @@ class RedisLog:
         """Whether this process holds the lease, as far as it knows."""
         self._handed = 0
         """Events on their way included: several answers of one job write at the same time."""
+        self._waits_since_s = inf
+        """Since when this process waits for room to write."""
         self._gone = False
         self._news = trio.lowlevel.ParkingLot()
 
@@ -64,11 +65,6 @@ class RedisLog:
     def watched(self) -> bool:
         """Whether somebody here waits for anything to happen to it."""
         return bool(self._watching or self.writing or self.readers)
-
-    @property
-    def furthest(self) -> int | None:
-        """Of the readers in this process."""
-        return max((reader.position for reader in self.readers), default=None)
 
     def learn(self, seen: Snapshot) -> None:
         """Take over what Redis said, and wake whoever waits for news."""
@@ -85,10 +81,9 @@ class RedisLog:
         self._news.unpark_all()
 
     def moved(self) -> None:
-        """Others hear of it now and then, so that a writer elsewhere seldom has to wait for it."""
+        """A reader here has."""
         self._news.unpark_all()
-        step = max(self._ahead // 8, 1)
-        if self.told is None or (self.furthest or 0) >= self.told + step:
+        if self.readers.news:
             self._changed(self)
 
     async def claim(self) -> int:
@@ -102,7 +97,7 @@ class RedisLog:
         """This process writes it from now on."""
         # As it is: a Redis that came back may have lost what this process knew of.
         self.seen = claimed
-        self._handed = claimed.last_id
+        self._handed, self._waits_since_s = claimed.last_id, inf
         self.writing = self.seen.terminal is None
         self._news.unpark_all()
         self._changed(self)
@@ -112,8 +107,10 @@ class RedisLog:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check(epoch)
         while not urgent and not self._has_room():
+            self._wait_from_now()
             await self._news.park()
             self._check(epoch)
+        self._waits_since_s = inf
         self._handed += 1
         number = self._handed
         written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
@@ -145,13 +142,11 @@ class RedisLog:
 
     @contextmanager
     def attach(self) -> Iterator[Position]:
-        reader = Position(self.moved)
-        self.readers[reader] = None
-        self._changed(self)
         try:
-            yield reader
+            with self.readers.another() as reader:
+                self._changed(self)
+                yield reader
         finally:
-            del self.readers[reader]
             if not self.readers:
                 self.seen = self.seen.idle_since(f"{self._link.clock.now_s:.6f}")
             self._news.unpark_all()
@@ -216,7 +211,7 @@ class RedisLog:
             self._changed(self)
 
     def _has_room(self) -> bool:
-        readers = (self.furthest, self.seen.others)
+        readers = (self.readers.furthest, self.seen.others)
         return has_room(
             self._handed,
             acknowledged=self.seen.acknowledged,
@@ -239,7 +234,15 @@ class RedisLog:
             return False
         return self.seen.refusal is None and trio.current_time() >= self._unread_at_s()
 
+    def _wait_from_now(self) -> None:
+        if self._waits_since_s == inf:
+            self._waits_since_s = trio.current_time()
+            self._news.unpark_all()
+
     def _unread_at_s(self) -> float:
         if self.readers or self.seen.others is not None:
             return inf
-        return self._link.clock.local_s(float(self.seen.idle)) + self.job.order.unread_s
+        order, acknowledged = self.job.order, self.seen.acknowledged
+        held_up = is_held_up(self._handed, acknowledged=acknowledged, window=order.window)
+        idle_s = self._link.clock.local_s(float(self.seen.idle))
+        return unread_at_s(order, idle_s, self._waits_since_s if held_up else inf)

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, inf
+from math import ceil
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -23,9 +23,10 @@ from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order, foreign
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
-from penstock.jobs.redis.link import PROBE_S, Link
+from penstock.jobs.redis.link import Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
+from penstock.jobs.redis.sweep import Sweep
 from penstock.jobs.redis.watch import RedisWatch
 from penstock.jobs.store import Held, Log, Taken
 
@@ -57,13 +58,11 @@ class RedisStore:
         self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds
-        self._forgotten = forgotten
         self._commits = Commits(self.link, self._take)
         self._watch = RedisWatch(self.link, self._take)
+        self._sweep = Sweep(self.link, self._take, forgotten)
         self._logs: WeakValueDictionary[str, RedisLog] = WeakValueDictionary()
         self._held = Held(0, 0, 0, 0)
-        self._due_s = inf
-        self._ripening = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.link} {self.held()}>"
@@ -71,7 +70,7 @@ class RedisStore:
     async def run(self) -> None:
         tasks = (self.link.run, self._watch.hear, self._watch.tell, self._commits.run)
         async with trio.open_nursery() as nursery:
-            for task in (*tasks, self._beat, self._sweep):
+            for task in (*tasks, self._sweep.run, self._beat):
                 nursery.start_soon(task)
 
     async def create(self, job: Job) -> RedisLog:
@@ -171,22 +170,6 @@ class RedisStore:
             with trio.move_on_after(self._beat_s):
                 await self.link.lost.wait()
 
-    async def _sweep(self) -> None:
-        """Forget what nobody has asked for long enough. Every process does."""
-        while True:
-            with trio.move_on_at(self._due_s):
-                await self._ripening.park()
-            while self._due_s <= trio.current_time():
-                await self.link.there.wait()
-                with suppress(AwayError):
-                    held, forgotten = await self.link.call(scripts.SWEEP)
-                    self._take(held)
-                    for _ in range(forgotten):
-                        self._forgotten()
-                    if not forgotten:
-                        # It is not as late for Redis as it seemed here.
-                        await trio.sleep(PROBE_S)
-
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
         return self._known(found[0]) if found else None
 
@@ -241,10 +224,9 @@ class RedisStore:
         """What `held` in `common.lua` gives."""
         jobs, running, held_bytes, due = held
         self._held = Held(int(jobs), int(running), 0, int(held_bytes))
-        self._due_s = self.link.clock.local_s(float(due)) if due else inf
-        self._ripening.unpark_all()
+        self._sweep.plan(due)
 
     def _retry_after_s(self) -> int:
         """When the next job may be forgotten."""
-        next_s = min(self._due_s - trio.current_time(), LONGEST_RETRY_S)
+        next_s = min(self._sweep.due_s - trio.current_time(), LONGEST_RETRY_S)
         return max(ceil(next_s), 1)

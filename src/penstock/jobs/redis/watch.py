@@ -97,8 +97,9 @@ class RedisWatch:
     async def _sync(self, batch: Sequence[RedisLog]) -> None:
         arguments: list[str | int] = []
         for each in batch:
-            each.told = each.furthest if each.watched else None
-            position = "" if each.told is None else str(each.told)
+            readers = each.readers
+            readers.told = readers.furthest if each.watched else None
+            position = "" if readers.told is None else str(readers.told)
             arguments += [each.job.job_id, int(each.watched), position]
         held, told = await self._link.call(scripts.SYNC, *arguments)
         self._held(held)
