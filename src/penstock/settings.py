@@ -118,7 +118,7 @@ class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
         float, Meta(gt=0, description="Seconds that a job may take, all waiting included.")
     ] = 3600.0
     job_keep_s: Annotated[
-        float, Meta(gt=0, description="Seconds that a job is kept once it has ended, unread.")
+        float, Meta(gt=0, description="Seconds that a job that ended or lacks acks is kept unread.")
     ] = 600.0
     resume_window_s: Annotated[
         float,

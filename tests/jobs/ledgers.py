@@ -14,9 +14,11 @@ from penstock.access.ledger import Ledger
 from penstock.access.memory_ledger import MemoryLedger
 from penstock.access.meters import DAY_S
 from penstock.access.tab import Budget, Shortage, Tab, Terms
+from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.address import parse_address
+from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.ledger import RedisLedger
-from penstock.jobs.redis.link import Argument, AwayError, Link
+from penstock.jobs.redis.link import Argument, Link
 from penstock.requests import Limit
 from tests.redis_server import RedisServer
 
@@ -46,10 +48,14 @@ class LossyLink(Link):
 
 @asynccontextmanager
 async def redis_ledger(
-    redis: RedisServer, *, lease_s: float = LONG_S, loses: Callable[[], bool] = lambda: False
+    redis: RedisServer,
+    *,
+    lease_s: float = LONG_S,
+    loses: Callable[[], bool] = lambda: False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[RedisLedger]:
     """One process. Its death is the end of the block: what it has not closed stays as it is."""
-    link = LossyLink(parse_address(redis.url), secrets.token_hex(4), lease_s=lease_s)
+    link = LossyLink(parse_address(redis.url), secrets.token_hex(4), lease_s=lease_s, clock=clock)
     link.loses = loses
     ledger = RedisLedger(link)
     async with trio.open_nursery() as nursery:

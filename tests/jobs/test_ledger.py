@@ -18,6 +18,7 @@ from penstock.requests import Limit
 from tests.checkpoints import cancel_everywhere
 from tests.redis_server import RedisServer
 
+from .clocks import JumpingClock
 from .ledgers import (
     LIMITS,
     NOON_S,
@@ -44,8 +45,8 @@ async def ledger(
         return
     redis: RedisServer = request.getfixturevalue("redis")
     autojump_clock.autojump_threshold = QUIET_S
-    async with redis_ledger(redis) as ledger:
-        now_s = float(ledger._link.now)
+    async with redis_ledger(redis, clock=JumpingClock()) as ledger:
+        now_s = ledger._link.clock.now_s
         await trio.sleep(2 * DAY_S - (now_s - NOON_S) % DAY_S)
         yield ledger
 

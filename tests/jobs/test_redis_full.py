@@ -8,11 +8,14 @@ from itertools import count
 import pytest
 import trio
 
+from penstock.build import make_edge
 from penstock.errors import PenstockError
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis.address import parse_address
 from penstock.jobs.redis.store import RedisStore
 from penstock.jobs.store import Store
+from penstock.service import Service
+from penstock.settings import Settings
 from tests.redis_server import RedisServer
 
 from .stores import BOUNDS, DONE, deltas, job, opened
@@ -58,15 +61,36 @@ async def test_it_is_told_whether_a_store_is_full_or_away(durable_redis: RedisSe
     assert store.unready() == "the store of jobs is away"
     with trio.fail_after(PATIENCE_S):
         async with opened(store):
-            await _told(store, "the store of jobs is full")
+            await _told(store, full=True)
             redis.ask("CONFIG", "SET", "maxmemory", "0")
-            await _told(store, None)
+            await _told(store, full=False)
             redis.kill()
-            await _told(store, "the store of jobs is away")
+            await _told(store, full=False, unready="the store of jobs is away")
 
 
-async def _told(store: RedisStore, why: str | None) -> None:
-    while store.unready() != why:  # noqa: ASYNC110  # Redis's own time passes
+async def _told(store: RedisStore, *, full: bool, unready: str | None = None) -> None:
+    while (store.full, store.unready()) != (full, unready):  # noqa: ASYNC110  # Redis's own time
+        await trio.sleep(0.01)
+
+
+async def test_an_edge_whose_store_is_full_stays_ready_and_says_so(
+    durable_redis: RedisServer,
+) -> None:
+    """Taken out of service it would cut running streams, and nobody could read what has ended."""
+    redis = durable_redis
+    edge = make_edge(Settings(role="edge", store=redis.url, lease_s=1), {})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(edge.run)
+        with trio.fail_after(PATIENCE_S):
+            for memory, full in (("1", "1.0"), ("0", "0.0")):
+                redis.ask("CONFIG", "SET", "maxmemory", memory)
+                await _shown(edge, f"penstock_store_full {full}\n")
+                assert await edge.unready() is None
+        nursery.cancel_scope.cancel()
+
+
+async def _shown(edge: Service, line: str) -> None:
+    while line not in edge.metrics.render().decode():  # noqa: ASYNC110  # a real server's pace
         await trio.sleep(0.01)
 
 

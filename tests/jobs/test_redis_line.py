@@ -11,20 +11,23 @@ from trio.testing import MockClock
 
 from penstock.errors import PenstockError
 from penstock.jobs.redis.address import parse_address
+from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.store import RedisStore
 from penstock.jobs.store import LeaseLostError, Taken
 from tests.redis_server import RedisServer
 
+from .clocks import JumpingClock
 from .stores import BOUNDS, CANCEL, QUIET_S, delta, deltas, job, opened, quiet
 
 SLOTS = 9
 # As another release would have written it.
-SPOIL = "return redis.call('HSET', KEYS[1] .. 'job:' .. ARGV[2], 'order', '\\129\\161x\\1')"
+SPOIL = "return redis.call('HSET', KEYS[1] .. 'job:' .. ARGV[3], 'order', '\\129\\161x\\1')"
 LEASE_S = 10
 
 
-def make(redis: RedisServer, *, line: int = 9) -> RedisStore:
-    return RedisStore(parse_address(redis.url), BOUNDS, lease_s=LEASE_S, line=line)
+def make(redis: RedisServer, *, line: int = 9, clock: Clock | None = None) -> RedisStore:
+    address = parse_address(redis.url)
+    return RedisStore(address, BOUNDS, lease_s=LEASE_S, line=line, clock=clock)
 
 
 @pytest.fixture
@@ -80,9 +83,10 @@ async def test_a_lease_lasts_while_its_process_lives_and_no_longer(
     redis: RedisServer, autojump_clock: MockClock
 ) -> None:
     autojump_clock.autojump_threshold = QUIET_S
-    heir = make(redis)
+    clock = JumpingClock()
+    heir = make(redis, clock=clock)
     async with opened(heir):
-        worker = make(redis)
+        worker = make(redis, clock=clock)
         async with opened(worker):
             await worker.offer(job("a"))
             [taken] = await worker.take("default", 1, SLOTS)
@@ -185,9 +189,10 @@ async def test_jobs_whose_writers_are_dead_wait_for_slots_too(
     redis: RedisServer, autojump_clock: MockClock
 ) -> None:
     autojump_clock.autojump_threshold = QUIET_S
-    heir = make(redis)
+    clock = JumpingClock()
+    heir = make(redis, clock=clock)
     async with opened(heir):
-        worker = make(redis)
+        worker = make(redis, clock=clock)
         async with opened(worker):
             await worker.offer(job("a", answers=2))
             assert names(await worker.take("default", 2, 2)) == ["job_a"]

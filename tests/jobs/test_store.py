@@ -19,6 +19,7 @@ from penstock.jobs.store import LeaseLostError, Log, Store
 from tests.checkpoints import cancel_everywhere
 from tests.redis_server import RedisServer
 
+from .clocks import JumpingClock
 from .stores import (
     BOUNDS,
     CANCEL,
@@ -34,6 +35,9 @@ from .stores import (
     quiet,
 )
 
+LONG_S = 1000
+"""Of a clock that jumps."""
+
 
 @pytest.fixture(params=STORES)
 def make_store(request: pytest.FixtureRequest) -> MakeStore:
@@ -43,6 +47,7 @@ def make_store(request: pytest.FixtureRequest) -> MakeStore:
     if "autojump_clock" in request.fixturenames:
         # Who waits for Redis does not wait for time to pass.
         request.getfixturevalue("autojump_clock").autojump_threshold = QUIET_S
+        return partial(RedisStore, parse_address(redis.url), clock=JumpingClock())
     return partial(RedisStore, parse_address(redis.url))
 
 
@@ -249,6 +254,64 @@ async def test_a_job_that_was_never_read_is_refused_in_time(
     log = await store.create(job(unread_s=5))
     assert (await log.refused()).kind.reason == "unread"
     assert trio.current_time() == pytest.approx(5)
+
+
+async def test_a_job_that_is_held_up_and_that_nobody_reads_is_refused_in_time(
+    store: Store, autojump_clock: MockClock
+) -> None:
+    """Each acknowledgement that makes room begins the time anew, and a reader holds it on."""
+    log = await store.create(job(window=1, keep_s=10))
+    epoch = await log.claim()
+    refusals: list[PenstockError] = []
+
+    async def obey() -> None:
+        refusals.append(await log.refused())
+        nursery.cancel_scope.cancel()
+
+    async def write() -> None:
+        for number in range(1, 9):
+            await log.append(epoch, delta(number))
+
+    with trio.fail_after(LONG_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey)
+            nursery.start_soon(write)
+            for number in (1, 2, 3):
+                await trio.sleep(9)
+                await log.acknowledge(number)
+            with log.attach() as reader:
+                reader.move(3)
+                await trio.sleep(99)
+            left_s = trio.current_time()
+            await trio.sleep(9)
+            assert not refusals
+    assert refusals[0].kind.reason == "unread"
+    assert trio.current_time() - left_s == pytest.approx(10, abs=0.5)
+    assert (await log.state()).last_id == 4
+
+
+async def test_a_job_that_nobody_reads_has_its_time_only_while_it_is_held_up(
+    store: Store, autojump_clock: MockClock
+) -> None:
+    log = await store.create(job(window=2, keep_s=10))
+    epoch = await log.claim()
+    await log.append(epoch, delta(1))
+    await log.append(epoch, delta(2))
+    with trio.move_on_after(99) as waited:
+        await log.refused()
+    assert waited.cancelled_caught
+    began_s = trio.current_time()
+    with trio.fail_after(LONG_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_cancelled, log, epoch)
+            assert (await log.refused()).kind.reason == "unread"
+            nursery.cancel_scope.cancel()
+    assert trio.current_time() - began_s == pytest.approx(10, abs=0.5)
+
+
+async def _expect_cancelled(log: Log, epoch: int) -> None:
+    await log.append(epoch, delta(3))
+    raise AssertionError("there was no room")
 
 
 async def test_the_end_wakes_those_who_wait_for_it(store: Store) -> None:

@@ -133,7 +133,8 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     if settings.store == "memory":
         yield Finding("jobs are kept in memory, and end with the server")
         return
-    from penstock.jobs.redis.link import AwayError, ask_info
+    from penstock.jobs.redis.absence import AwayError
+    from penstock.jobs.redis.link import ask_info
 
     address = parse_address(settings.store)
     try:

@@ -21,7 +21,8 @@ class Order:
     """What a client asks for. Its `request` has a seed, so that another process can go on with it.
 
     `window` bounds the events made and not acknowledged. `unread_s` is how long the job may be
-    without a reader, `keep_s` how long it is kept once it has ended and nobody reads it.
+    without a reader, `keep_s` how long it is kept while nobody reads it once it has ended, or waits
+    for an acknowledgement.
     """
 
     request: GenerateRequest

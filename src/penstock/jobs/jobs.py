@@ -68,6 +68,7 @@ class Jobs:
         metrics.watch("jobs_kept", "Jobs known.", lambda: self.store.held().jobs)
         metrics.watch("jobs_running", "Jobs without an end.", lambda: self.store.held().running)
         metrics.watch("job_readers", "Readers of jobs.", lambda: self.store.held().readers)
+        metrics.watch("store_full", "Whether the store has no memory for new jobs.", self._is_full)
         metrics.watch("job_log_bytes", "Reserved for logs.", lambda: self.store.held().log_bytes)
 
     async def run(self) -> None:
@@ -156,6 +157,9 @@ class Jobs:
         """End a job and forget it."""
         await self.cancel(job)
         await self.store.delete(job.job.job_id)
+
+    def _is_full(self) -> bool:
+        return self.shared is not None and self.shared.full
 
     async def _start(self, order: Order) -> Submitted:
         await self._opened.wait()

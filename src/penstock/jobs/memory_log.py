@@ -13,7 +13,7 @@ from penstock.events import Delta, Event, Failed, Finished, Terminal
 from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.store import LeaseLostError
-from penstock.jobs.window import has_room
+from penstock.jobs.window import has_room, is_held_up, unread_at_s
 
 
 class MemoryLog:
@@ -31,6 +31,8 @@ class MemoryLog:
         self._refusal: PenstockError | None = None
         self._idle_since_s = trio.current_time()
         """Since when nobody reads it, or since its end if that is later."""
+        self._waits_since_s = inf
+        """Since when its writer waits for room."""
         self._news = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._wishes = trio.lowlevel.ParkingLot()
@@ -55,8 +57,10 @@ class MemoryLog:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check(epoch)
         while not urgent and not self._has_room():
+            self._wait_from_now()
             await self._room.park()
             self._check(epoch)
+        self._waits_since_s = inf
         self._events.append(event)
         if isinstance(event, Finished | Failed):
             self._end(event)
@@ -133,5 +137,14 @@ class MemoryLog:
         self._idle_since_s = trio.current_time()
         self._ended(self)
 
+    def _wait_from_now(self) -> None:
+        if self._waits_since_s == inf:
+            self._waits_since_s = trio.current_time()
+            self._wishes.unpark_all()
+
     def _unread_at_s(self) -> float:
-        return inf if self.readers else self._idle_since_s + self.job.order.unread_s
+        if self.readers:
+            return inf
+        order, made = self.job.order, len(self._events)
+        held_up = is_held_up(made, acknowledged=self._acknowledged, window=order.window)
+        return unread_at_s(order, self._idle_since_s, self._waits_since_s if held_up else inf)

@@ -65,7 +65,11 @@ class Log(Protocol):
         """Ask the writer to end the job with `error`; nothing where it has ended."""
 
     async def refused(self) -> PenstockError:
-        """Wait until nobody wants this job: somebody said so, or nobody read it for `unread_s`."""
+        """Wait until nobody wants this job.
+
+        Somebody said so, or nobody read it for `unread_s`, or for `keep_s` while it was held up by
+        its window.
+        """
 
     async def wait_end(self) -> None:
         """Return once the terminal event is in the log."""
@@ -143,7 +147,11 @@ class SharedStore(Store, Protocol):
         """Until there may be something to take."""
 
     def unready(self) -> str | None:
-        """Why it would not take a new job now, or None."""
+        """Why nobody can be served out of it now, or None."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no memory for new jobs: those that it has are read and ended as ever."""
 
     async def give_back(self, log: Log, epoch: int) -> None:
         """Another process is to go on with it."""

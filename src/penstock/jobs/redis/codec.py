@@ -46,6 +46,8 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(data: bytes) -> Event:
+    if data[:1] not in _TAGS:
+        raise DecodeError("a record of a kind that is not known")
     told = _decode(data[1:], _TAGS[data[:1]])
     return _failed(told) if isinstance(told, _Failure) else told
 
@@ -58,6 +60,13 @@ def decode_error(data: bytes) -> PenstockError:
     failed = decode_event(data)
     assert isinstance(failed, Failed)
     return failed.error
+
+
+def foreign() -> PenstockError:
+    """In place of what cannot be decoded."""
+    return PenstockError(
+        INTERNAL, "another release wrote this job, which this one cannot read; submit it again"
+    )
 
 
 def _decode(data: bytes, kind: type[T]) -> T:

@@ -77,7 +77,7 @@ class Commits:
         for each in batch:
             ends = int(isinstance(each.event, Finished | Failed))
             arguments += [each.job_id, each.epoch, each.number, ends, encode_event(each.event)]
-        held, answers = await self._link.insist(scripts.APPEND, self._link.now, *arguments)
+        held, answers = await self._link.insist(scripts.APPEND, *arguments)
         self._held(held)
         for commit, answer in zip(batch, answers, strict=True):
             commit.settle(answer == 1)

@@ -18,7 +18,8 @@ import trio
 
 from penstock.access.tab import Budget, Shortage, Tab, Terms, lost
 from penstock.jobs.redis import scripts
-from penstock.jobs.redis.link import Argument, AwayError, Link
+from penstock.jobs.redis.absence import AwayError
+from penstock.jobs.redis.link import Argument, Link
 from penstock.requests import Limit
 
 BEATS = 5
@@ -54,7 +55,7 @@ class RedisLedger:
         link, tab = self._link, Tab(terms, self._new_mark(), tokens)
         told = (str(link.lease_s), *_opening(tab, tab.mark, tokens, again=again))
         try:
-            answer = await link.call(scripts.TAB_OPEN, link.now, link.lapsed, *told)
+            answer = await link.call(scripts.TAB_OPEN, link.lapsed, *told)
         except AwayError:
             # It may be open for all that.
             tab.forgone = True
@@ -69,7 +70,7 @@ class RedisLedger:
         if lock := self._resting.get(tab):
             await self._rouse(tab, lock)
         mark, told = tab.mark, _asking(tab, total)
-        (answer,) = await self._link.insist(scripts.TAB_EXTEND, self._link.now, *told)
+        (answer,) = await self._link.insist(scripts.TAB_EXTEND, *told)
         if not self._is_current(tab, mark):
             return None
         if answer[0] < 0:
@@ -86,7 +87,7 @@ class RedisLedger:
         self._resting.pop(tab, None)
         told = _closing(tab, KEPT if kept else AT_END)
         try:
-            await self._link.call(scripts.TAB_CLOSE, self._link.now, *told)
+            await self._link.call(scripts.TAB_CLOSE, *told)
         except AwayError:
             self._owe(told)
 
@@ -100,9 +101,7 @@ class RedisLedger:
 
     async def _look(self, budget: Budget) -> Sequence[Any]:
         link = self._link
-        found: Sequence[Any] = await link.call(
-            scripts.TAB_USED, link.now, link.lapsed, *_spelled(budget)
-        )
+        found: Sequence[Any] = await link.call(scripts.TAB_USED, link.lapsed, *_spelled(budget))
         return found
 
     async def _hold(self) -> None:
@@ -124,7 +123,7 @@ class RedisLedger:
         for tab in tabs:
             told += [tab.terms.name, tab.mark, tab.terms.account, tab.terms.places]
         link = self._link
-        await link.call(scripts.TAB_HOLD, link.now, str(link.lease_s), *told)
+        await link.call(scripts.TAB_HOLD, str(link.lease_s), *told)
 
     async def _let_rest(self, tab: Tab) -> None:
         """If it has spent nothing since the last time."""
@@ -133,7 +132,7 @@ class RedisLedger:
             self._low.pop(tab, None)
             # Before anything is awaited: what is given back is not spent meanwhile.
             tab.leased, self._resting[tab] = tab.used, trio.Lock()
-            await self._link.call(scripts.TAB_CLOSE, self._link.now, *_closing(tab, RESTING))
+            await self._link.call(scripts.TAB_CLOSE, *_closing(tab, RESTING))
 
     async def _rouse(self, tab: Tab, lock: trio.Lock) -> None:
         """Open it again, under a mark that no answer from before has."""
@@ -142,7 +141,7 @@ class RedisLedger:
                 return
             link, mark = self._link, self._new_mark()
             told = (str(link.lease_s), *_opening(tab, mark, tab.used, again=True))
-            answer = await link.insist(scripts.TAB_OPEN, link.now, link.lapsed, *told)
+            answer = await link.insist(scripts.TAB_OPEN, link.lapsed, *told)
             tab.mark = mark
             _learn(tab, answer)
             self._resting.pop(tab, None)
@@ -155,7 +154,7 @@ class RedisLedger:
             batch = [self._low.popitem() for _ in range(min(len(self._low), BATCH))]
             marks = [tab.mark for tab, _ in batch]
             told = [word for tab, total in batch for word in _asking(tab, total)]
-            answers = await self._link.insist(scripts.TAB_EXTEND, self._link.now, *told)
+            answers = await self._link.insist(scripts.TAB_EXTEND, *told)
             for (tab, _), mark, answer in zip(batch, marks, answers, strict=True):
                 if self._is_current(tab, mark):
                     _learn(tab, answer)
@@ -176,7 +175,7 @@ class RedisLedger:
         while True:
             while not self._owed:
                 await self._more.park()
-            await self._link.insist(scripts.TAB_CLOSE, self._link.now, *self._owed[0])
+            await self._link.insist(scripts.TAB_CLOSE, *self._owed[0])
             del self._owed[0]
 
 

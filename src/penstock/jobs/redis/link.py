@@ -8,7 +8,7 @@ short, so that what it did is always known; each ends within `configuration.REQU
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import Any, TypeAlias
@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 import trio
 from glide import GlideClient, GlideError, Script
 
-from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.absence import AwayError, FullError, is_fault
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.configuration import configure
 from penstock.jobs.redis.survey import find_faults, read_info
 
@@ -30,29 +31,14 @@ PREFIX = "{penstock}:"
 Argument: TypeAlias = str | bytes | int
 
 
-class AwayError(PenstockError):
-    """Redis does not answer. Whether it did what it was asked is not known."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            UNAVAILABLE, "the store of jobs is away; try again shortly", retry_after_s=2
-        )
-
-
-class FullError(PenstockError):
-    """Redis has no memory for anything new. It did nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            UNAVAILABLE, "the store of jobs is full; try again after Retry-After", retry_after_s=5
-        )
-
-
 class Link:
     """One process's way to Redis. `me` is its name there, of this run alone."""
 
-    def __init__(self, address: Address, me: str, *, lease_s: float) -> None:
+    def __init__(
+        self, address: Address, me: str, *, lease_s: float, clock: Clock | None = None
+    ) -> None:
         self.me = me
+        self.clock = clock or Clock()
         self.lease_s = lease_s
         """Without a sign of life for as long, this process is taken for dead."""
         self.there = trio.Event()
@@ -61,8 +47,8 @@ class Link:
         """Whether Redis refused the last new thing that it was given."""
         self._address = address
         self._client: GlideClient | None = None
-        self._offset_s = 0.0
-        self._there_s = inf
+        self._steady_s = inf
+        """Since when it answers, and its clock goes as this process's does."""
         self.lost = trio.Event()
         """Set when it does not answer any more; then there is another one, too."""
 
@@ -70,22 +56,14 @@ class Link:
         return f"<Link {self._address} {'there' if self.there.is_set() else 'away'}>"
 
     @property
-    def now(self) -> str:
-        """Redis's own time in seconds, which all processes go by."""
-        return f"{trio.current_time() + self._offset_s:.6f}"
-
-    @property
     def lapsed(self) -> str:
-        """Leases that ended before this moment are over, in Redis's time.
+        """Leases that ended before this moment are over, unless Redis's own time is before it.
 
-        While Redis was away nobody could give a sign of life, so all have a while to do that.
+        While Redis was away nobody could give a sign of life, so all have a while to do that; and
+        so they have once its clock, or this process's, was found to have been set.
         """
-        waited = trio.current_time() - self._there_s >= self.lease_s / 2
-        return self.now if self.there.is_set() and waited else "0"
-
-    def local_s(self, theirs: str) -> float:
-        """A moment of Redis's in Trio's time."""
-        return float(theirs) - self._offset_s
+        waited = trio.current_time() - self._steady_s >= self.lease_s / 2
+        return f"{self.clock.now_s:.6f}" if self.there.is_set() and waited else "0"
 
     async def run(self) -> None:
         """Connect, and see to it that `there` tells the truth, until cancelled."""
@@ -95,7 +73,7 @@ class Link:
                     await self._greet(self._client)
                     log.info("the store is there", extra={"store": str(self._address)})
                     await self._look_over(self._client)
-                    self._there_s = trio.current_time()
+                    self._steady_s = trio.current_time()
                     self.there.set()
                     await self.lost.wait()
             finally:
@@ -103,24 +81,37 @@ class Link:
                     await self.call(scripts.LEAVE)
 
     async def call(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401  # as the script
-        """What `script` answers to its arguments after this process. Raises `AwayError`,
-        and `FullError` where it would make something new.
+        """What `script` answers to its arguments, which follow this process and the time. Raises
+        `AwayError`, and `FullError` where it would make something new.
 
         It is not cut short when cancelled.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._client is None or not self.there.is_set():
             raise AwayError
-        arguments: list[str | bytes] = [self.me, *(_told(each) for each in given)]
         try:
-            with trio.CancelScope(shield=True):
-                return await self._client.invoke_script(script, [PREFIX], arguments)
+            return await self._invoke(self._client, script, *given)
         except GlideError as error:
             if "OOM" in str(error):
                 self._find(full=True)
                 raise FullError from error
             self._miss(error)
             raise AwayError from error
+
+    async def beat(self, *written: str) -> Sequence[bytes]:
+        """Give a sign of life, of the jobs `written` here too, and learn what time it is.
+
+        Gives what `held` in `common.lua` does. Raises `AwayError`.
+        """
+        asked_s = trio.current_time()
+        held: Sequence[bytes]
+        held, theirs = await self.call(scripts.BEAT, str(self.lease_s), *written)
+        wrong_s = self.clock.learn(float(theirs), asked_s)
+        if wrong_s > self.lease_s / 4:
+            told = {"store": str(self._address), "seconds": round(wrong_s, 3)}
+            log.warning("a clock was set: the store's, or this machine's", extra=told)
+            self._steady_s = trio.current_time()
+        return held
 
     async def look_for_room(self) -> None:
         """Learn whether Redis is still `full`. Raises `AwayError`."""
@@ -136,8 +127,8 @@ class Link:
             except AwayError:
                 await self.there.wait()
 
-    async def events(self, key: str, after: int, limit: int) -> list[bytes]:
-        """Events of a stream behind number `after`. Raises `AwayError`."""
+    async def events(self, key: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Events of a stream behind number `after`, with their numbers. Raises `AwayError`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._client is None or not self.there.is_set():
             raise AwayError
@@ -148,7 +139,7 @@ class Link:
         except GlideError as error:
             self._miss(error)
             raise AwayError from error
-        return [pairs[0][1] for pairs in (got or {}).values()]
+        return [(int(name.partition(b"-")[0]), each[0][1]) for name, each in (got or {}).items()]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[GlideClient]:
@@ -172,21 +163,22 @@ class Link:
             await trio.sleep(PROBE_S)
 
     async def _greet(self, client: GlideClient) -> None:
-        """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
-        alive: list[str | bytes] = [self.me, "0", str(self.lease_s)]
+        """Once Redis answers, know what time it is, and be known to be alive."""
         while True:
             try:
-                before_s = trio.current_time()
-                with trio.CancelScope(shield=True):
-                    seconds, micros = await client.time()
-                    took_s = trio.current_time() - before_s
-                    await client.invoke_script(scripts.BEAT, [PREFIX], alive)
-                self._offset_s = int(seconds) + int(micros) / 1e6 - before_s - took_s / 2
+                asked_s = trio.current_time()
+                _, theirs = await self._invoke(client, scripts.BEAT, str(self.lease_s))
+                self.clock.learn(float(theirs), asked_s)
                 return
             except GlideError as error:
-                if _is_fault(error):
+                if is_fault(error):
                     raise
                 await trio.sleep(PROBE_S)
+
+    async def _invoke(self, client: GlideClient, script: Script, *given: Argument) -> Any:  # noqa: ANN401
+        arguments = [self.me, self.clock.told, *(_told(each) for each in given)]
+        with trio.CancelScope(shield=True):
+            return await client.invoke_script(script, [PREFIX], arguments)
 
     def _find(self, *, full: bool) -> None:
         if full != self.full:
@@ -206,7 +198,7 @@ class Link:
 
     def _miss(self, error: GlideError) -> None:
         """A script that failed is a fault of ours and comes out as such; all else is an absence."""
-        if _is_fault(error):
+        if is_fault(error):
             raise error
         if self.there.is_set():
             log.warning("the store is away", extra={"store": str(self._address), "why": str(error)})
@@ -226,13 +218,6 @@ async def ask_info(address: Address) -> Mapping[str, str]:
     finally:
         if client is not None:
             await client.close()
-
-
-def _is_fault(error: GlideError) -> bool:
-    """Not where Redis is read-only, or cannot write to its disk: that passes."""
-    told = str(error)
-    passing = ("MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
-    return "user_script" in told and not any(word in told for word in passing)
 
 
 def _told(value: Argument) -> str | bytes:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 
 import trio
 from glide import Script
 
-from penstock.errors import JOB_NOT_FOUND, UNREAD, PenstockError
+from penstock.errors import UNREAD, PenstockError
 from penstock.events import Event, Failed, Finished
 from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.absence import AwayError, LostError, forgotten
 from penstock.jobs.redis.codec import encode_error
 from penstock.jobs.redis.commits import Commit, Commits
-from penstock.jobs.redis.link import AwayError, Link
-from penstock.jobs.redis.records import pull, pull_text
+from penstock.jobs.redis.link import Link
+from penstock.jobs.redis.readers import Readers
+from penstock.jobs.redis.records import is_to_come, pull, pull_text
 from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.store import LeaseLostError
-from penstock.jobs.window import has_room
+from penstock.jobs.window import has_room, is_held_up, unread_at_s
 
 
 class RedisLog:
@@ -41,9 +43,7 @@ class RedisLog:
     ) -> None:
         self.job = job
         self.seen = seen
-        self.readers: dict[Position, None] = {}
-        self.told: int | None = None
-        """Where the others were last told that the furthest reader here is."""
+        self.readers = Readers(ahead, self.moved)
         self._ahead = ahead
         self._link = link
         self._commits = commits
@@ -53,6 +53,8 @@ class RedisLog:
         """Whether this process holds the lease, as far as it knows."""
         self._handed = 0
         """Events on their way included: several answers of one job write at the same time."""
+        self._waits_since_s = inf
+        """Since when this process waits for room to write."""
         self._gone = False
         self._news = trio.lowlevel.ParkingLot()
 
@@ -63,11 +65,6 @@ class RedisLog:
     def watched(self) -> bool:
         """Whether somebody here waits for anything to happen to it."""
         return bool(self._watching or self.writing or self.readers)
-
-    @property
-    def furthest(self) -> int | None:
-        """Of the readers in this process."""
-        return max((reader.position for reader in self.readers), default=None)
 
     def learn(self, seen: Snapshot) -> None:
         """Take over what Redis said, and wake whoever waits for news."""
@@ -84,15 +81,14 @@ class RedisLog:
         self._news.unpark_all()
 
     def moved(self) -> None:
-        """Others hear of it now and then, so that a writer elsewhere seldom has to wait for it."""
+        """A reader here has."""
         self._news.unpark_all()
-        step = max(self._ahead // 8, 1)
-        if self.told is None or (self.furthest or 0) >= self.told + step:
+        if self.readers.news:
             self._changed(self)
 
     async def claim(self) -> int:
         lease_s = str(self._link.lease_s)
-        told = await self._link.insist(scripts.CLAIM, self._link.now, self.job.job_id, lease_s)
+        told = await self._link.insist(scripts.CLAIM, self.job.job_id, lease_s)
         if not told:
             raise LeaseLostError
         return self.begin(Snapshot.of(told))
@@ -101,7 +97,7 @@ class RedisLog:
         """This process writes it from now on."""
         # As it is: a Redis that came back may have lost what this process knew of.
         self.seen = claimed
-        self._handed = claimed.last_id
+        self._handed, self._waits_since_s = claimed.last_id, inf
         self.writing = self.seen.terminal is None
         self._news.unpark_all()
         self._changed(self)
@@ -111,8 +107,10 @@ class RedisLog:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check(epoch)
         while not urgent and not self._has_room():
+            self._wait_from_now()
             await self._news.park()
             self._check(epoch)
+        self._waits_since_s = inf
         self._handed += 1
         number = self._handed
         written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
@@ -133,22 +131,24 @@ class RedisLog:
                 try:
                     if events := await pull(self._link, self.job.job_id, after, limit):
                         return events
+                    if await is_to_come(self._link, self.job.job_id, after):
+                        await self._news.park()
                 except AwayError:
                     await self._link.there.wait()
-                else:
-                    await self._missing()
+                except LostError as error:
+                    with suppress(PenstockError):
+                        await self.refuse(error)
+                    raise
 
     @contextmanager
     def attach(self) -> Iterator[Position]:
-        reader = Position(self.moved)
-        self.readers[reader] = None
-        self._changed(self)
         try:
-            yield reader
+            with self.readers.another() as reader:
+                self._changed(self)
+                yield reader
         finally:
-            del self.readers[reader]
             if not self.readers:
-                self.seen = self.seen.idle_since(self._link.now)
+                self.seen = self.seen.idle_since(f"{self._link.clock.now_s:.6f}")
             self._news.unpark_all()
             self._changed(self)
 
@@ -183,21 +183,15 @@ class RedisLog:
             while not self._over:
                 await self._news.park()
 
-    async def _missing(self) -> None:
-        """A Redis that lost its last events, or all of them: they may be written again."""
-        if self._gone:
-            raise _forgotten()
-        await self._news.park()
-
     @property
     def _over(self) -> bool:
         return self._gone or self.seen.terminal is not None
 
     async def _ask(self, script: Script, *given: str | bytes | int) -> None:
-        if told := await self._link.call(script, self._link.now, *given):
+        if told := await self._link.call(script, *given):
             self.learn(Snapshot.of(told))
         elif self.seen.terminal is None:
-            raise _forgotten()
+            raise forgotten()
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -217,7 +211,7 @@ class RedisLog:
             self._changed(self)
 
     def _has_room(self) -> bool:
-        readers = (self.furthest, self.seen.others)
+        readers = (self.readers.furthest, self.seen.others)
         return has_room(
             self._handed,
             acknowledged=self.seen.acknowledged,
@@ -240,11 +234,15 @@ class RedisLog:
             return False
         return self.seen.refusal is None and trio.current_time() >= self._unread_at_s()
 
+    def _wait_from_now(self) -> None:
+        if self._waits_since_s == inf:
+            self._waits_since_s = trio.current_time()
+            self._news.unpark_all()
+
     def _unread_at_s(self) -> float:
         if self.readers or self.seen.others is not None:
             return inf
-        return self._link.local_s(self.seen.idle) + self.job.order.unread_s
-
-
-def _forgotten() -> PenstockError:
-    return PenstockError(JOB_NOT_FOUND, "this job has been forgotten")
+        order, acknowledged = self.job.order, self.seen.acknowledged
+        held_up = is_held_up(self._handed, acknowledged=acknowledged, window=order.window)
+        idle_s = self._link.clock.local_s(float(self.seen.idle))
+        return unread_at_s(order, idle_s, self._waits_since_s if held_up else inf)

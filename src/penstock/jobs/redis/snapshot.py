@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from penstock.errors import PenstockError
 from penstock.events import Event, Failed, Finished, Terminal
 from penstock.jobs.job import JobState
-from penstock.jobs.redis.codec import decode_error, decode_event
+from penstock.jobs.redis.codec import DecodeError, decode_error, decode_event, foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Snapshot:
             last_id=int(last_id),
             acknowledged=int(acknowledged),
             epoch=int(epoch),
-            terminal=_terminal(decode_event(terminal)) if terminal else None,
-            refusal=decode_error(refusal) if refusal else None,
+            terminal=_read_terminal(terminal) if terminal else None,
+            refusal=_read_refusal(refusal) if refusal else None,
             idle=idle.decode(),
             others=int(others) if int(others) >= 0 else None,
         )
@@ -58,6 +58,20 @@ class Snapshot:
 
     def idle_since(self, now: str) -> Snapshot:
         return replace(self, idle=max(now, self.idle))
+
+
+def _read_terminal(data: bytes) -> Terminal:
+    try:
+        return _terminal(decode_event(data))
+    except DecodeError:
+        return Failed(foreign())
+
+
+def _read_refusal(data: bytes) -> PenstockError:
+    try:
+        return decode_error(data)
+    except DecodeError:
+        return foreign()
 
 
 def _terminal(event: Event) -> Terminal:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, inf
+from math import ceil
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -17,13 +17,16 @@ from penstock.access.ledger import Ledger
 from penstock.errors import OVERLOADED, PenstockError, internal, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.address import Address
-from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
+from penstock.jobs.redis.clock import Clock
+from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order, foreign
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
-from penstock.jobs.redis.link import AwayError, Link
+from penstock.jobs.redis.link import Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
+from penstock.jobs.redis.sweep import Sweep
 from penstock.jobs.redis.watch import RedisWatch
 from penstock.jobs.store import Held, Log, Taken
 
@@ -49,18 +52,17 @@ class RedisStore:
         *,
         lease_s: float = 10.0,
         line: int = 64,
+        clock: Clock | None = None,
     ) -> None:
-        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s)
+        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s, clock=clock)
         self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds
-        self._forgotten = forgotten
         self._commits = Commits(self.link, self._take)
         self._watch = RedisWatch(self.link, self._take)
+        self._sweep = Sweep(self.link, self._take, forgotten)
         self._logs: WeakValueDictionary[str, RedisLog] = WeakValueDictionary()
         self._held = Held(0, 0, 0, 0)
-        self._due_s = inf
-        self._ripening = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.link} {self.held()}>"
@@ -68,7 +70,7 @@ class RedisStore:
     async def run(self) -> None:
         tasks = (self.link.run, self._watch.hear, self._watch.tell, self._commits.run)
         async with trio.open_nursery() as nursery:
-            for task in (*tasks, self._beat, self._sweep):
+            for task in (*tasks, self._sweep.run, self._beat):
                 nursery.start_soon(task)
 
     async def create(self, job: Job) -> RedisLog:
@@ -79,7 +81,7 @@ class RedisStore:
 
     async def take(self, model: str, free: int, slots: int) -> Sequence[Taken]:
         link = self.link
-        told = (link.now, link.lapsed, str(link.lease_s), model, free, slots)
+        told = (link.lapsed, str(link.lease_s), model, free, slots)
         found = await link.call(scripts.TAKE, *told)
         taken = [self._taken(each, tries) for *each, tries in found]
         for each, got in zip(found, taken, strict=True):
@@ -95,18 +97,19 @@ class RedisStore:
         await self.link.there.wait()
 
     def unready(self) -> str | None:
-        if not self.link.there.is_set():
-            return "the store of jobs is away"
-        return "the store of jobs is full" if self.link.full else None
+        return None if self.link.there.is_set() else "the store of jobs is away"
+
+    @property
+    def full(self) -> bool:
+        return self.link.full
 
     async def give_back(self, log: Log, epoch: int) -> None:
-        await self.link.insist(scripts.GIVE_BACK, self.link.now, log.job.job_id, epoch)
+        await self.link.insist(scripts.GIVE_BACK, log.job.job_id, epoch)
 
     async def _create(self, job: Job, line: str) -> RedisLog:
         order = job.order
         outcome, held, *made = await self.link.call(
             scripts.CREATE,
-            self.link.now,
             job.job_id,
             encode_order(order),
             job.reserved,
@@ -130,20 +133,21 @@ class RedisStore:
                 "as many jobs are kept as fit; delete some, or try again after Retry-After",
                 retry_after_s=self._retry_after_s(),
             )
-        return self._log(made)
+        return self._known(made)
 
     async def find(self, job_id: str) -> RedisLog | None:
-        return self._first(await self.link.call(scripts.FIND, self.link.now, job_id))
+        return self._first(await self.link.call(scripts.FIND, job_id))
 
     async def find_key(self, owner: str, key: str) -> RedisLog | None:
-        return self._first(await self.link.call(scripts.FIND_KEY, self.link.now, owner, key))
+        return self._first(await self.link.call(scripts.FIND_KEY, owner, key))
 
     async def listed(self, owner: str, limit: int) -> Sequence[RedisLog]:
-        found = await self.link.call(scripts.LISTED, self.link.now, owner, limit)
-        return [self._log(each) for each in found]
+        found = await self.link.call(scripts.LISTED, owner, limit)
+        logs = [self._readable(each) for each in found]
+        return [log for log in logs if log is not None]
 
     async def delete(self, job_id: str) -> None:
-        self._take(await self.link.call(scripts.DELETE, self.link.now, job_id))
+        self._take(await self.link.call(scripts.DELETE, job_id))
 
     def held(self) -> Held:
         """Jobs and bytes of all processes, as last heard; readers of this one."""
@@ -160,44 +164,41 @@ class RedisStore:
             await self.link.there.wait()
             with suppress(AwayError):
                 mine = [name for name, log in self._watch.logs.items() if log.writing]
-                told = (self.link.now, str(self.link.lease_s), *mine)
-                self._take(await self.link.call(scripts.BEAT, *told))
+                self._take(await self.link.beat(*mine))
                 await self.link.look_for_room()
                 self._watch.resume()
             with trio.move_on_after(self._beat_s):
                 await self.link.lost.wait()
 
-    async def _sweep(self) -> None:
-        """Forget what nobody has asked for long enough. Every process does."""
-        while True:
-            with trio.move_on_at(self._due_s):
-                await self._ripening.park()
-            while self._due_s <= trio.current_time():
-                await self.link.there.wait()
-                with suppress(AwayError):
-                    held, forgotten = await self.link.call(scripts.SWEEP, self.link.now)
-                    self._take(held)
-                    for _ in range(forgotten):
-                        self._forgotten()
-
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
-        return self._log(found[0]) if found else None
+        return self._known(found[0]) if found else None
 
     async def _end(self, found: Found) -> None:
         """End one that was taken and cannot be read: the next one could not, either."""
         name, _, _, told, *_ = found
         link = self.link
-        log.error("a job of another release", extra={"job": name.decode()})
-        await link.insist(scripts.REFUSE, link.now, name, encode_error(internal()))
-        await link.insist(scripts.GIVE_BACK, link.now, name, Snapshot.of(told).epoch)
+        await link.insist(scripts.REFUSE, name, encode_error(internal()))
+        await link.insist(scripts.GIVE_BACK, name, Snapshot.of(told).epoch)
 
     def _taken(self, found: Found, tries: int) -> Taken | None:
         """None where it cannot be read."""
-        try:
-            taken = self._log(found)
-        except DecodeError:
+        if (taken := self._readable(found)) is None:
             return None
         return Taken(taken, taken.begin(Snapshot.of(found[3])), tries)
+
+    def _known(self, found: Found) -> RedisLog:
+        """Raises `PenstockError` where it cannot be read."""
+        if (known := self._readable(found)) is None:
+            raise foreign()
+        return known
+
+    def _readable(self, found: Found) -> RedisLog | None:
+        """None, and a line in the log, where it cannot be read."""
+        try:
+            return self._log(found)
+        except DecodeError:
+            log.error("a job of another release", extra={"job": found[0].decode()})
+            return None
 
     def _log(self, found: Found) -> RedisLog:
         """The one object there is here for a job."""
@@ -223,10 +224,9 @@ class RedisStore:
         """What `held` in `common.lua` gives."""
         jobs, running, held_bytes, due = held
         self._held = Held(int(jobs), int(running), 0, int(held_bytes))
-        self._due_s = self.link.local_s(due.decode()) if due else inf
-        self._ripening.unpark_all()
+        self._sweep.plan(due)
 
     def _retry_after_s(self) -> int:
         """When the next job may be forgotten."""
-        next_s = min(self._due_s - trio.current_time(), LONGEST_RETRY_S)
+        next_s = min(self._sweep.due_s - trio.current_time(), LONGEST_RETRY_S)
         return max(ceil(next_s), 1)

@@ -14,7 +14,8 @@ import trio
 from glide import GlideClient, GlideError, StreamReadOptions
 
 from penstock.jobs.redis import scripts
-from penstock.jobs.redis.link import PREFIX, PROBE_S, AwayError, Link
+from penstock.jobs.redis.absence import AwayError
+from penstock.jobs.redis.link import PREFIX, PROBE_S, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 
@@ -96,10 +97,11 @@ class RedisWatch:
     async def _sync(self, batch: Sequence[RedisLog]) -> None:
         arguments: list[str | int] = []
         for each in batch:
-            each.told = each.furthest if each.watched else None
-            position = "" if each.told is None else str(each.told)
+            readers = each.readers
+            readers.told = readers.furthest if each.watched else None
+            position = "" if readers.told is None else str(readers.told)
             arguments += [each.job.job_id, int(each.watched), position]
-        held, told = await self._link.call(scripts.SYNC, self._link.now, *arguments)
+        held, told = await self._link.call(scripts.SYNC, *arguments)
         self._held(held)
         for each, seen in zip(batch, told, strict=True):
             if seen:

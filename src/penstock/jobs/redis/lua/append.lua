@@ -1,6 +1,6 @@
 -- Several events, each with its job, epoch, number, and 1 where it is the end.
 -- Asking again for what was written by the same epoch is harmless: the answer may have been lost.
-local now, answers = ARGV[2], {}
+local answers = {}
 for at = 3, #ARGV, 5 do
   local id, epoch, number, ends, event = unpack(ARGV, at, at + 4)
   local job = redis.call('HMGET', job_of(id), 'epoch', 'last', 'terminal')
@@ -11,7 +11,7 @@ for at = 3, #ARGV, 5 do
   elseif job[3] or tonumber(job[2]) + 1 ~= tonumber(number) then
     table.insert(answers, 0)
   else
-    write(id, number, event, ends, now)
+    write(id, number, event, ends)
     table.insert(answers, 1)
   end
 end

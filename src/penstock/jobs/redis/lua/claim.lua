@@ -1,6 +1,6 @@
 -- Become the writer of a job.
-local _, now, id, lease_s = unpack(ARGV)
+local _, _, id, lease_s = unpack(ARGV)
 local model = redis.call('HGET', job_of(id), 'model')
 if not model then return false end
-claim(id, model, now, lease_s)
-return snapshot(id, now)
+claim(id, model, lease_s)
+return snapshot(id)

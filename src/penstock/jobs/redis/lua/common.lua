@@ -1,6 +1,11 @@
 -- Stands before each script. All keys begin with the prefix KEYS[1], whose braces keep them on
 -- one node. `me` is the process that asks. Numbers that must stay exact travel as text.
-local prefix, me = KEYS[1], ARGV[1]
+-- The time is Redis's own, so that no process's idea of it matters, unless one is told.
+local prefix, me, now = KEYS[1], ARGV[1], ARGV[2]
+if now == '' then
+  local told = redis.call('TIME')
+  now = string.format('%d.%06d', told[1], told[2])
+end
 local job_of = function(id) return prefix .. 'job:' .. id end
 local log_of = function(id) return prefix .. 'log:' .. id end
 local watch_of = function(id) return prefix .. 'watch:' .. id end
@@ -23,17 +28,23 @@ local function wake(process, id, what, number)
   end
 end
 
+-- Leases that ended before this moment are over: now, or what the process that asks takes for now if
+-- that is earlier, since then Redis's clock may have been set. Those who live renew theirs meanwhile.
+local function earlier(lapsed)
+  return tonumber(lapsed) < tonumber(now) and lapsed or now
+end
+
 -- Until when the writer of a job is taken for alive without another sign of life.
-local function lease(id, model, now, lease_s)
+local function lease(id, model, lease_s)
   redis.call('ZADD', leases_of(model), string.format('%.6f', tonumber(now) + tonumber(lease_s)), id)
 end
 
 -- `me` writes a job from now on. The one before hears of it.
-local function claim(id, model, now, lease_s)
+local function claim(id, model, lease_s)
   wake(redis.call('HGET', job_of(id), 'holder'), id, 'look', 0)
   redis.call('HINCRBY', job_of(id), 'epoch', 1)
   redis.call('HSET', job_of(id), 'holder', me)
-  lease(id, model, now, lease_s)
+  lease(id, model, lease_s)
 end
 
 -- The worker that has asked for the most more than there was, if any has.
@@ -57,7 +68,7 @@ local function call_worker(model, answers)
 end
 
 -- How far the furthest reader in other processes is, or -1 without one. Those of the dead go.
-local function furthest(id, now)
+local function furthest(id)
   local most, left, dead = -1, 0, 0
   local watching = redis.call('HGETALL', watch_of(id))
   for at = 1, #watching, 2 do
@@ -79,8 +90,8 @@ local function furthest(id, now)
   return most
 end
 
-local function snapshot(id, now)
-  local others = furthest(id, now)
+local function snapshot(id)
+  local others = furthest(id)
   local told = redis.call('HMGET', job_of(id),
     'last', 'acknowledged', 'epoch', 'terminal', 'refusal', 'idle')
   if not told[1] then return false end
@@ -98,7 +109,7 @@ local function held()
   return told
 end
 
-local function plan(id, now)
+local function plan(id)
   local keep = redis.call('HGET', job_of(id), 'keep')
   redis.call('ZADD', due, string.format('%.6f', tonumber(now) + tonumber(keep)), id)
 end
@@ -117,14 +128,18 @@ local function forget(id, linger_ms)
 end
 
 -- The next event of a job; `ends` is '1' where it is the last.
-local function write(id, number, event, ends, now)
-  redis.call('XADD', log_of(id), number .. '-0', 'e', event)
+local function write(id, number, event, ends)
+  if redis.pcall('XADD', log_of(id), number .. '-0', 'e', event).err then
+    -- The log is not that of this job as it is now: a part of the data was put back from elsewhere.
+    redis.call('DEL', log_of(id))
+    redis.call('XADD', log_of(id), number .. '-0', 'e', event)
+  end
   redis.call('HSET', job_of(id), 'last', number)
   if ends == '1' then
     redis.call('HSET', job_of(id), 'terminal', event, 'idle', now)
     redis.call('HINCRBY', totals, 'running', -1)
     redis.call('ZREM', leases_of(redis.call('HGET', job_of(id), 'model')), id)
-    plan(id, now)
+    plan(id)
   end
   for _, process in ipairs(redis.call('HKEYS', watch_of(id))) do
     wake(process, id, ends == '1' and 'ended' or 'last', number)

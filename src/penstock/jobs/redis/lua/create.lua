@@ -1,12 +1,12 @@
 -- Keep a new job, or give the one that its owner's key stands for. It is put into the line of its
 -- model, which is at most `line` long where no slot is known to be free; without `line` this process is to claim it within its lease.
-local _, now, id, order, reserved, owner, key, listed, keep, most, bytes,
+local _, _, id, order, reserved, owner, key, listed, keep, most, bytes,
   model, line, lease_s, answers = unpack(ARGV)
 local known = key ~= '' and redis.call('HGET', prefix .. 'keys:' .. owner, key)
-known = known or (redis.call('EXISTS', job_of(id)) == 1 and id)
-if known then
+known = known or id
+if redis.call('EXISTS', job_of(known)) == 1 then
   local job = redis.call('HMGET', job_of(known), 'order', 'reserved')
-  return {'known', held(), known, job[1], job[2], snapshot(known, now)}
+  return {'known', held(), known, job[1], job[2], snapshot(known)}
 end
 local taken = redis.call('HMGET', totals, 'jobs', 'bytes')
 if tonumber(taken[1] or '0') >= tonumber(most)
@@ -29,6 +29,6 @@ if line ~= '' then
   redis.call('RPUSH', queue_of(model), id)
   call_worker(model, answers)
 else
-  lease(id, model, now, lease_s)
+  lease(id, model, lease_s)
 end
-return {'made', held(), id, order, reserved, snapshot(id, now)}
+return {'made', held(), id, order, reserved, snapshot(id)}

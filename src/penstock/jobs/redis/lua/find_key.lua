@@ -1,5 +1,5 @@
-local _, now, owner, key = unpack(ARGV)
+local _, _, owner, key = unpack(ARGV)
 local id = redis.call('HGET', prefix .. 'keys:' .. owner, key)
-if not id then return {} end
-local job = redis.call('HMGET', job_of(id), 'order', 'reserved')
-return {{id, job[1], job[2], snapshot(id, now)}}
+local job = id and redis.call('HMGET', job_of(id), 'order', 'reserved')
+if not job or not job[1] then return {} end
+return {{id, job[1], job[2], snapshot(id)}}

@@ -1,1 +1,1 @@
-return snapshot(ARGV[3], ARGV[2])
+return snapshot(ARGV[3])

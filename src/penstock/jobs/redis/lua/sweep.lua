@@ -1,9 +1,9 @@
 -- Forget what has ended and was not read for long enough; what is read is looked at again later.
-local now, forgotten = ARGV[2], 0
+local forgotten = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 200)) do
   local mine = redis.call('HGET', watch_of(id), me)
-  if (mine and mine ~= '') or furthest(id, now) >= 0 then
-    plan(id, now)
+  if (mine and mine ~= '') or furthest(id) >= 0 then
+    plan(id)
   else
     forget(id, 0)
     forgotten = forgotten + 1

@@ -1,5 +1,5 @@
 -- What this process wants to know of jobs, and where its furthest readers are ('' for none).
-local now, told = ARGV[2], {}
+local told = {}
 for at = 3, #ARGV, 3 do
   local id, watching, position = unpack(ARGV, at, at + 2)
   local before = redis.call('HGET', watch_of(id), me)
@@ -13,11 +13,11 @@ for at = 3, #ARGV, 3 do
     if (before or '') ~= position then
       if position == '' then
         redis.call('HSET', job_of(id), 'idle', now)
-        if job[2] then plan(id, now) end
+        if job[2] then plan(id) end
       end
       wake(job[1], id, 'look', 0)
     end
   end
-  table.insert(told, snapshot(id, now))
+  table.insert(told, snapshot(id))
 end
 return {held(), told}

@@ -1,6 +1,6 @@
 -- Lease more for several tabs, up to a total for each, as much as there is. Asking again for the
 -- same total is harmless: the answer may have been lost.
-local now, at, answers = tonumber(ARGV[2]), 3, {}
+local at, answers = 3, {}
 while at <= #ARGV do
   local name, mark, total, count = unpack(ARGV, at, at + 3)
   local limits = limits_at(at + 4, tonumber(count))
@@ -11,15 +11,15 @@ while at <= #ARGV do
     local leased = tonumber(tab[2])
     local granted, short, wait = math.max(total - leased, 0), 0, 0
     for number, limit in ipairs(limits) do
-      if limit.tokens and free(limit, now) < granted then granted, short = free(limit, now), number end
+      if limit.tokens and free(limit) < granted then granted, short = free(limit), number end
     end
     granted = math.max(granted, 0)
     for _, limit in ipairs(limits) do
-      if limit.tokens and granted > 0 then use(limit, now, granted) end
+      if limit.tokens and granted > 0 then use(limit, granted) end
     end
-    if short > 0 then wait = wait_s(limits[short], now, 1) end
+    if short > 0 then wait = wait_s(limits[short], 1) end
     if granted > 0 then
-      local day = math.floor(now / DAY_S)
+      local day = math.floor(now_s / DAY_S)
       local today = granted + (tonumber(tab[3]) == day and tonumber(tab[4]) or 0)
       redis.call('HSET', tab_of(name), 'leased', leased + granted, 'day', day, 'today', today)
     end
