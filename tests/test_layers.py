@@ -85,6 +85,7 @@ LAYERS = {
     "penstock.web": 4,
     "penstock.asgi": 4,
     "penstock.logs": 4,
+    "penstock.cli.roster": 1,
     "penstock.cli": 4,
     "penstock.client": 4,
     "penstock.__main__": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -247,3 +248,20 @@ def test_several_processes_share_a_port_and_their_jobs(fleet: Fleet) -> None:
     assert server.stop() == 0
     with pytest.raises(OSError, match="refused"):
         server.ask("GET", "/health")
+
+
+def test_one_of_several_processes_that_is_killed_is_replaced(fleet: Fleet) -> None:
+    """Soon after the start, and in the middle of jobs, which go on in the other one."""
+    server = fleet.start("all", "--workers=2")
+    wait_until(lambda: server.log().count("the store is there") == 2, "two processes")
+    expected = reference(server, max_tokens=60)
+    jobs = [submit(server, max_tokens=60) for _ in range(4)]
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    before = [int(each) for each in children.read_text().split()]
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: server.log().count("the store is there") == 3, "another process")
+    for job_id in jobs:
+        assert read(server, job_id) == expected
+    assert "a process has ended" in server.log()
+    assert before[1] in map(int, children.read_text().split())
+    assert server.stop() == 0

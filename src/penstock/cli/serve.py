@@ -17,7 +17,7 @@ from penstock import logs
 from penstock.access.keys import KeyFileError
 from penstock.build import build_service, check_shared
 from penstock.cli.options import collect, settings_options
-from penstock.cli.processes import inherited, watch
+from penstock.cli.processes import Shared, inherited, watch
 from penstock.engine.model import ModelError
 from penstock.errors import reraise_single
 from penstock.served import Served
@@ -46,7 +46,8 @@ def serve(config: Path | None, **given: object) -> None:
             tls = load_tls(settings)
             door = make_door(settings)
             shared = inherited()
-            listeners, metrics = shared or (bind_all(settings), bind_metrics(settings))
+            listeners = shared.listeners if shared else bind_all(settings)
+            metrics = shared.metrics if shared else bind_metrics(settings)
             for listener in [*listeners, *metrics]:
                 stack.enter_context(listener)
             if not shared and (warning := check_reach(settings, listeners)):
@@ -72,7 +73,7 @@ def serve(config: Path | None, **given: object) -> None:
         try:
             answers = settings.role != "worker"
             app = App(service, door, shows_metrics=not metrics, answers=answers)
-            trio.run(_run, app, settings, listeners, metrics, tls)
+            trio.run(_run, app, settings, listeners, metrics, tls, shared)
         except BaseExceptionGroup as group:
             reraise_single(group)
 
@@ -83,10 +84,13 @@ async def _run(
     listeners: list[socket.socket],
     metrics: list[socket.socket],
     tls: ssl.SSLContext | None,
+    shared: Shared | None,
 ) -> None:
     async with trio.open_nursery() as nursery:
         serving = partial(serve_app, app, settings, listeners, metrics=metrics, tls=tls)
         await nursery.start(serving)
+        if shared:
+            shared.serves()
         url = _url(listeners[0], "https" if tls else "http")
         for line in banner(app.service, url, asks_for_keys=bool(settings.keys)):
             _say(line)
