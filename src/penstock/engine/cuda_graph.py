@@ -20,6 +20,7 @@ from penstock.engine.spec import ModelError
 
 ATTENTION = "GroupQueryAttention"
 EXPORT = "make a file for it with `penstock export --device cuda`"
+_SIXTEEN_BITS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _BY_INTEGERS = ("MatMulInteger", "DynamicQuantizeLinear")
 
 
@@ -48,8 +49,8 @@ class CudaGraph:
         if ATTENTION not in operators:
             return Lack(f"the model's cache is not one of {ATTENTION}", EXPORT)
         caches = [each for each in self._graph.input if each.name.startswith("past")]
-        if any(each.type.tensor_type.elem_type != TensorProto.FLOAT16 for each in caches):
-            return Lack("the model computes attention in float32, where CUDA wants float16", EXPORT)
+        if any(each.type.tensor_type.elem_type not in _SIXTEEN_BITS for each in caches):
+            return Lack("the model computes attention in float32, where CUDA wants 16 bits", EXPORT)
         if found := operators.intersection(_BY_INTEGERS):
             return Lack(f"CUDA has no {min(found)} for the model's int8 weights", EXPORT)
         if not self.layout.vocab_size:

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from penstock.engine.memory import HOST, Memory
 from penstock.engine.model import Model
 from penstock.engine.shortlist import DOUBT, IDS, VALUES, Shortlist
+from penstock.engine.signature import ElementType
 from penstock.engine.slots import Slots
 from penstock.engine.spec import Logits
 
@@ -128,7 +129,7 @@ class InPlaceBatch:
         binding, memory = self._session.io_binding(), self._memory
         for (past, present), buffer in zip(self._signature.kv, self._slots.buffers, strict=True):
             shape = (rows, *buffer.shape[1:])
-            at = (memory, buffer.dtype, shape, memory.address(buffer, first))
+            at = (memory, self._signature.kv_type, shape, memory.address(buffer, first))
             _bind(binding.bind_input, past, *at)
             _bind(binding.bind_output, present, *at)
         for name, values in self._signature.fixed.items():
@@ -152,7 +153,7 @@ class InPlaceBatch:
         shape: tuple[int, ...],
     ) -> None:
         at = self._memory.address(array, first)
-        kind = self._signature.logits_dtype
+        kind = self._signature.logits_dtype.type
         _bind(binding.bind_output, "logits", self._memory, kind, shape, at)
 
     def _bind_shortlist(self, binding: ort.IOBinding, rows: int) -> None:
@@ -168,15 +169,15 @@ class InPlaceBatch:
 
 
 def _bind_host(bind: Any, name: str, array: npt.NDArray[Any]) -> None:  # noqa: ANN401
-    _bind(bind, name, HOST, array.dtype, array.shape, array.ctypes.data)
+    _bind(bind, name, HOST, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _bind(
     bind: Any,  # noqa: ANN401
     name: str,
     memory: Memory,
-    dtype: np.dtype[Any],
+    kind: ElementType,
     shape: tuple[int, ...],
     address: int,
 ) -> None:
-    bind(name, memory.name, 0, dtype.type, list(shape), address)
+    bind(name, memory.name, 0, kind, list(shape), address)

@@ -79,7 +79,7 @@ def _on_cuda(folder: ModelFolder, facts: Facts, threads: int) -> Model:
     if lack := graph.lack():
         raise CudaError(lack, folder.graph)
     session = open_on_cuda(folder.graph, graph.with_shortlist(), threads)
-    signature = read_signature(session, str(folder.graph))
+    signature = read_signature(session, str(folder.graph), on_cuda=True)
     spec = _spec(signature, graph.layout, facts, folder)
     return Model(
         folder.home,

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from penstock.engine.cuda_lack import UNKNOWN, Lack, explain
+from penstock.engine.signature import BFLOAT16_TYPE
 from penstock.engine.spec import ModelError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -18,6 +19,7 @@ CUDA_OPTIONS = {
 }
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _WARNING, _FATAL = 2, 4
+_NO_KERNEL = "Could not find an implementation"
 
 
 class CudaError(ModelError):
@@ -39,6 +41,11 @@ def open_on_cpu(graph: Path, threads: int) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(graph), _options(threads), providers=[CPU])
     except Exception as error:  # onnxruntime raises a family of its own without a common base
+        if _NO_KERNEL in str(error) and _in_bfloat16(graph):
+            raise ModelError(
+                f"{graph} computes in bfloat16, for which the CPU has no kernels; serve it with "
+                "--device cuda, or export it with --device cpu"
+            ) from None
         raise _cannot_open(graph, error) from None
 
 
@@ -63,6 +70,14 @@ def open_on_cuda(graph: Path, model: bytes, threads: int) -> ort.InferenceSessio
     if CUDA not in session.get_providers():
         raise CudaError(None, graph)
     return session
+
+
+def _in_bfloat16(graph: Path) -> bool:
+    # Its 0.2 s are for those alone whose model does not open.
+    import onnx
+
+    inputs = onnx.load(graph, load_external_data=False).graph.input
+    return any(each.type.tensor_type.elem_type == BFLOAT16_TYPE for each in inputs)
 
 
 def _cannot_open(graph: Path, error: Exception) -> ModelError:
