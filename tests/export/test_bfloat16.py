@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from penstock.engine.cuda_graph import CudaGraph
+from penstock.engine.device_graph import DeviceGraph
 from penstock.engine.model import CudaError, ModelError, load_model
 from penstock.export import ExportError, export_model
 from penstock.export.config import FAMILIES
@@ -148,10 +148,10 @@ def test_it_is_half_the_size_of_float32(tmp_path: Path) -> None:
 
 def test_it_is_what_cuda_takes(tmp_path: Path) -> None:
     _, file = written(tmp_path, "bf16")
-    graph = CudaGraph(file)
+    graph = DeviceGraph(file)
     assert graph.lack() is None
     assert (graph.layout.vocab_size, graph.layout.last_only, graph.width) == (50, True, 50)
-    made = onnx.load_from_string(graph.with_shortlist())
+    made = onnx.load_from_string(graph.ready())
     check(made)
     assert float_kinds(made)["shortlist.values"] == TensorProto.FLOAT
 

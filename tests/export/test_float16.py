@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from penstock.engine.cuda_graph import CudaGraph
+from penstock.engine.device_graph import DeviceGraph
 from penstock.export import ExportError, export_model
 from penstock.export.config import FAMILIES
 
@@ -69,10 +69,10 @@ def test_attention_is_what_the_kernel_on_cuda_asks_for(tmp_path: Path) -> None:
 
 def test_it_is_what_cuda_takes(tmp_path: Path) -> None:
     _, file = written(tmp_path, "fp16")
-    graph = CudaGraph(file)
+    graph = DeviceGraph(file)
     assert graph.lack() is None
     assert (graph.layout.vocab_size, graph.layout.last_only, graph.width) == (50, True, 50)
-    check(onnx.load_from_string(graph.with_shortlist()))
+    check(onnx.load_from_string(graph.ready()))
 
 
 def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path) -> None:

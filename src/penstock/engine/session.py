@@ -19,6 +19,8 @@ CUDA_OPTIONS = {
 }
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _WARNING, _FATAL = 2, 4
+WITHOUT = "start without --cuda-graphs"
+_NOT_CAPTURED = "cannot use the graph capture feature"
 _NO_KERNEL = "Could not find an implementation"
 
 
@@ -49,9 +51,18 @@ def open_on_cpu(graph: Path, threads: int) -> ort.InferenceSession:
         raise _cannot_open(graph, error) from None
 
 
-def open_on_cuda(graph: Path, model: bytes, threads: int) -> ort.InferenceSession:
-    """A session over `model`, whose weights may lie beside `graph`. Raises `ModelError`."""
+def open_on_cuda(
+    graph: Path, model: bytes, threads: int, *, captures: bool = False
+) -> ort.InferenceSession:
+    """A session over `model`, whose weights may lie beside `graph`. Raises `ModelError`.
+
+    One that captures is to be told at each run which graph it is.
+    """
     options = _options(threads)
+    # What a pattern foresees is allocated in the second run, which would be the one that is
+    # captured, and nothing may be allocated in that.
+    options.enable_mem_pattern = not captures
+    settings = {**CUDA_OPTIONS, "enable_cuda_graph": str(int(captures))}
     options.add_session_config_entry(_FOLDER, str(graph.parent.absolute()))
     ort.set_default_logger_severity(_FATAL)
     try:
@@ -59,9 +70,13 @@ def open_on_cuda(graph: Path, model: bytes, threads: int) -> ort.InferenceSessio
         with redirect_stdout(StringIO()):
             ort.preload_dlls()
         session = ort.InferenceSession(
-            model, options, providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
+            model, options, providers=[(CUDA, settings), CPU], enable_fallback=0
         )
     except Exception as error:
+        if _NOT_CAPTURED in str(error):
+            raise ModelError(
+                f"CUDA graphs: onnxruntime cannot capture {graph}; {WITHOUT}"
+            ) from None
         if (lack := explain(str(error))) is UNKNOWN:
             raise _cannot_open(graph, error) from None
         raise CudaError(lack, graph) from None

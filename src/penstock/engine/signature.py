@@ -32,6 +32,9 @@ BFLOAT16_TYPE = 16
 """Its number in onnx's TensorProto, which `IOBinding` takes where numpy has no name."""
 ElementType = type[Any] | int
 PER_TOKEN = ("input_ids", "attention_mask", "position_ids")
+LASTS, LONGEST = "lengths.last", "lengths.longest"
+"""Of each row the last position of this run; and the length of the longest row after it."""
+PER_RUN = (*PER_TOKEN, LASTS, LONGEST)
 KEEP = ("num_logits_to_keep", "logits_to_keep")
 BRANCH = "use_cache_branch"
 CACHES = (
@@ -61,7 +64,7 @@ REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """`tokens` maps each input that has a number per token to its type.
+    """`tokens` maps each input that tells of tokens or of their number to its type.
 
     `kv` are the input and output name of each cache, layer by layer, key before value;
     `kv_shape` is the shape that all of them have, where known. `kv_dtype` is the type of their
@@ -105,7 +108,7 @@ def read_signature(session: ort.InferenceSession, name: str, *, on_cuda: bool = 
     past = [inputs[each] for each, _ in kv]
     kv_dtype, kv_type = _cache_type(past[0], name, on_cuda=on_cuda)
     return Signature(
-        tokens={each: _dtype(inputs[each], name) for each in PER_TOKEN if each in inputs},
+        tokens={each: _dtype(inputs[each], name) for each in PER_RUN if each in inputs},
         fixed={each: _ones(inputs[each]) for each in KEEP if each in inputs},
         branches=BRANCH in inputs,
         kv=kv,
@@ -132,7 +135,7 @@ def _refuse_known(inputs: Mapping[str, Any], name: str) -> None:
 
 
 def _refuse_unknown(others: set[str], name: str) -> None:
-    unknown = others - {*PER_TOKEN, *KEEP, BRANCH}
+    unknown = others - {*PER_RUN, *KEEP, BRANCH}
     if unknown:
         raise ModelError(
             f"{name} has unsupported inputs {sorted(unknown)}; "
