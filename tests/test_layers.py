@@ -23,6 +23,7 @@ LAYERS = {
     "penstock.settings": 0,
     "penstock.access_settings": 0,
     "penstock.store_settings": 0,
+    "penstock.device_settings": 0,
     "penstock.limits": 0,
     "penstock.models": 0,
     "penstock.progress": 0,
@@ -100,7 +101,16 @@ APART = [
 ]
 ALLOWED = {
     0: {"msgspec"},
-    1: {"msgspec", "numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "llguidance"},
+    1: {
+        "msgspec",
+        "numpy",
+        "onnxruntime",
+        "tokenizers",
+        "jinja2",
+        "onnx",
+        "llguidance",
+        "ml_dtypes",
+    },
     2: {"trio", "outcome", "prometheus_client", "structlog", "glide"},
     3: {"trio", "opentelemetry"},
     4: {

@@ -58,7 +58,7 @@ def build_service(settings: Settings, report: Report = lambda line: None) -> Ser
         raise ModelError(str(error)) from None
     if settings.role == "edge":
         return make_edge(settings, folders)
-    opener = Opener(settings.device, settings.threads, report)
+    opener = Opener(settings.device, settings.threads, report, capture_rows=settings.cuda_graphs)
     thread = EngineThread()
     models = []
     for name, folder in folders.items():
@@ -74,11 +74,19 @@ def build_service(settings: Settings, report: Report = lambda line: None) -> Ser
         if settings.warmup:
             report(f"warming up {name}")
             try:
-                warm_up(engine, settings.slots)
+                warm(engine, settings.slots, thread)
             except Exception as error:
                 raise ModelError(f"{folder} does not decode: {error}") from error
         models.append(serve_engine(settings, name, engine, tokenizer, thread))
     return make_service(settings, models, thread)
+
+
+def warm(engine: Engine, slots: int, thread: EngineThread) -> None:
+    """Warm up, for a device on the thread that will decode: what it sets up is that thread's."""
+    if engine.model.device == "cpu":
+        warm_up(engine, slots)
+    else:
+        thread.prepare(partial(warm_up, engine, slots))
 
 
 def make_engine(settings: Settings, model: Model, models: int = 1) -> Engine:

@@ -33,8 +33,16 @@ class Opener:
     Raises `ModelError` where CUDA is asked for and cannot be there.
     """
 
-    def __init__(self, device: Device, threads: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        threads: int,
+        report: Callable[[str], None],
+        *,
+        capture_rows: int = 0,
+    ) -> None:
         self._device = device
+        self._capture_rows = capture_rows
         self._threads = threads
         self._report = report
         self._lack = None if device == "cpu" else lack_of_cuda()
@@ -49,7 +57,9 @@ class Opener:
             self._tell()
             return model
         try:
-            return load_model(folder, device="cuda", threads=self._threads)
+            return load_model(
+                folder, device="cuda", threads=self._threads, capture_rows=self._capture_rows
+            )
         except CudaError as error:
             lack = error.lack or why_not(CUDA) or UNKNOWN
             if self._device == "cuda":

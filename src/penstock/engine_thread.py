@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from sys import getswitchinterval, setswitchinterval
 from threading import Thread
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import outcome
 import trio
@@ -29,7 +30,7 @@ HANDOVER_S = 2e-3
 """How long the event loop stands still at the most; 0.06 to 0.25 ms were seen."""
 
 T = TypeVar("T")
-Job = tuple[Callable[[], Any], trio.lowlevel.Task, trio.lowlevel.TrioToken]
+Job = Callable[[], object]
 
 
 class EngineThread:
@@ -53,11 +54,10 @@ class EngineThread:
 
     def __enter__(self) -> Self:
         self._users += 1
-        if self._thread is None:
+        if self._users == 1:
             self._switch_interval_s = getswitchinterval()
             setswitchinterval(SWITCH_INTERVAL_S)
-            self._thread = Thread(target=self._work, name="penstock-engine", daemon=True)
-            self._thread.start()
+        self._start()
         return self
 
     def __exit__(
@@ -73,6 +73,22 @@ class EngineThread:
         self._thread.join()
         self._thread = None
         setswitchinterval(self._switch_interval_s)
+
+    def prepare(self, function: Callable[[], T]) -> T:
+        """The result of `function()` on the thread, where Trio does not run yet.
+
+        What a thread has captured of a model (`engine/captures.py`) is that thread's alone. The
+        thread stays until somebody has entered and left, or the process ends.
+        """
+        results: SimpleQueue[outcome.Maybe[T]] = SimpleQueue()
+        self._start()
+        self._jobs.put(lambda: results.put(outcome.capture(function)))
+        return results.get().unwrap()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="penstock-engine", daemon=True)
+            self._thread.start()
 
     async def acquire(self) -> None:
         """Wait for a turn, in order of asking; no scheduler pass is spent where nobody else asks.
@@ -93,7 +109,7 @@ class EngineThread:
         task = trio.lowlevel.current_task()
         with suppress(Empty):  # left by a job that began too late
             self._begun.get_nowait()
-        self._jobs.put((function, task, trio.lowlevel.current_trio_token()))
+        self._jobs.put(partial(self._answer, function, task, trio.lowlevel.current_trio_token()))
         with suppress(Empty):
             self._begun.get(timeout=HANDOVER_S)
         self.since_s = trio.current_time()
@@ -103,10 +119,17 @@ class EngineThread:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            function, task, token = job
-            self._begun.put(None)
-            started = perf_counter()
-            result = outcome.capture(function)
-            self.busy_s += perf_counter() - started
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+            job()
+
+    def _answer(
+        self,
+        function: Callable[[], object],
+        task: trio.lowlevel.Task,
+        token: trio.lowlevel.TrioToken,
+    ) -> None:
+        self._begun.put(None)
+        started = perf_counter()
+        result = outcome.capture(function)
+        self.busy_s += perf_counter() - started
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(trio.lowlevel.reschedule, task, result)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from penstock.store_settings import StoreSettings
+from penstock.device_settings import DeviceSettings
 
 ENV_PREFIX = "PENSTOCK_"
 
@@ -22,7 +22,7 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names it and its source."""
 
 
-class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(DeviceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `penstock serve` runs with."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -51,10 +51,6 @@ class Settings(StoreSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
             "Repeat it for several models; requests without a model go to the first."
         ),
     ] = ()
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        Meta(description="Where the model runs; auto is CUDA where it works, else the CPU."),
-    ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="CPU threads for the model; 0 chooses.")
     ] = 0

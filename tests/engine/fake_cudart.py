@@ -8,17 +8,10 @@ CPU kernels can be bound to what the engine takes for a device.
 from __future__ import annotations
 
 import ctypes
-import math
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
-
 from penstock.engine.cuda import CudaMemory
-from penstock.engine.cuda_graph import CudaGraph
 from penstock.engine.cudart import Cudart
-from penstock.engine.model import Model
 
 _P, _S, _I = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 _PP, _SP = ctypes.POINTER(_P), ctypes.POINTER(_S)
@@ -45,6 +38,10 @@ class FakeCudart:
             lambda code: ctypes.addressof(self._text)
         )
         self.host: dict[int, Any] = {}
+
+    def holds(self, address: int) -> bool:
+        """Whether it is on the device."""
+        return any(start <= address < start + len(b) for start, b in self.blocks.items())
 
     def _function(self, body: Any, *types: Any) -> Any:  # noqa: ANN401
         def call(*arguments: Any) -> int:  # noqa: ANN401
@@ -106,53 +103,3 @@ class FakeCudaMemory(CudaMemory):
     def __init__(self, library: FakeCudart | None = None) -> None:
         self.library = library or FakeCudart()
         super().__init__(Cudart(self.library))
-
-
-class SendingBinding:
-    """Sends inputs when they are bound, as onnxruntime does it for a device, and never again."""
-
-    def __init__(self, real: ort.IOBinding) -> None:
-        self.real = real
-        self.bind_output = real.bind_output
-        self._sent: dict[str, Any] = {}
-
-    def bind_input(
-        self, name: str, device: str, number: int, kind: type, shape: list[int], address: int
-    ) -> None:
-        if not name.startswith("past"):
-            size = math.prod(shape) * np.dtype(kind).itemsize
-            self._sent[name] = ctypes.create_string_buffer(ctypes.string_at(address, size), size)
-            address = ctypes.addressof(self._sent[name])
-        self.real.bind_input(name, device, number, kind, shape, address)
-
-
-class SendingSession:
-    """A session whose inputs are sent to a device."""
-
-    def __init__(self, real: ort.InferenceSession) -> None:
-        self._real = real
-
-    def io_binding(self) -> SendingBinding:
-        return SendingBinding(self._real.io_binding())
-
-    def run_with_iobinding(
-        self, binding: SendingBinding, options: ort.RunOptions | None = None
-    ) -> None:
-        self._real.run_with_iobinding(binding.real, options)
-
-
-def on_device(model: Model) -> Model:
-    """The model as CUDA gets it, on a device that is the host's memory."""
-    graph = CudaGraph(model.file)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(
-        graph.with_shortlist(), options, providers=["CPUExecutionProvider"]
-    )
-    return replace(
-        model,
-        session=SendingSession(session),
-        layout=graph.layout,
-        memory=FakeCudaMemory(),
-        shortlist=graph.width,
-    )

@@ -175,7 +175,7 @@ def _without_positions(rows: Rows) -> object:
     return dataclasses.replace(signature, tokens=tokens)
 
 
-@pytest.mark.parametrize("dtype", get_args(Dtype))
+@pytest.mark.parametrize("dtype", [each for each in get_args(Dtype) if each != "bf16"])
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
 def test_an_export_of_our_own_is_served_in_place(
     tmp_path: Path, model_type: str, dtype: Dtype

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.cuda_graph import CudaGraph
+from penstock.engine.device_graph import DeviceGraph
 from penstock.engine.model import Model, load_model
 from penstock.engine.sampling import Draw, sample
 from penstock.engine.sequence import BrokenRowError
 from penstock.engine.shortlist import Shortlist
 from penstock.models import embedded_model
 from penstock.requests import Sampling
-from tests.engine.fake_cudart import FakeCudaMemory, on_device
+from tests.engine.fake_cudart import FakeCudaMemory
+from tests.engine.fake_session import on_device
 from tests.engine.layouts import MODELS, Rows
 from tests.peers import alone, make_engine, make_prompt, sampled, start
 
@@ -41,7 +42,7 @@ def host() -> Model:
 @pytest.mark.parametrize("case", IN_PLACE, ids=str)
 def test_what_the_file_says_of_the_layout_is_what_a_trial_finds(case: Case) -> None:
     model = opened(case.path)
-    assert CudaGraph(model.file).layout == model.layout
+    assert DeviceGraph(model.file).layout == model.layout
 
 
 @pytest.mark.parametrize("case", IN_PLACE, ids=str)
@@ -118,7 +119,9 @@ def test_all_logits_cross_the_bus_for_those_alone_that_need_them(
     before = device.memory.library.bus_bytes
     engine.step([sequence])
     crossed = device.memory.library.bus_bytes - before
-    assert crossed == (device.spec.vocab_size * 4 if crosses else 0)
+    told = 8 + 4  # the token, and where it stands
+    few = 64 * (4 + 8) + 4
+    assert crossed == told + few + (device.spec.vocab_size * 4 if crosses else 0)
 
 
 def test_an_evicted_sequence_goes_on_from_its_copy(host: Model, device: Model) -> None:
@@ -168,7 +171,7 @@ def test_the_graph_doubts_what_is_no_number(tmp_path: Path, value: float) -> Non
     )
     onnx.save(model, tmp_path / "m.onnx")
     session = ort.InferenceSession(
-        CudaGraph(tmp_path / "m.onnx").with_shortlist(), providers=["CPUExecutionProvider"]
+        DeviceGraph(tmp_path / "m.onnx").ready(), providers=["CPUExecutionProvider"]
     )
     x = np.random.default_rng(0).normal(size=(2, 1, 70)).astype(np.float32)
     x[1, 0, 69] = value
@@ -210,9 +213,9 @@ def test_only_what_is_sure_is_drawn_from_the_few() -> None:
 
 def test_what_cuda_does_not_run_well_is_refused_by_its_reason() -> None:
     def lack(path: str) -> str:
-        return str(CudaGraph(MODELS / path / "model.onnx").lack())
+        return str(DeviceGraph(MODELS / path / "model.onnx").lack())
 
-    assert CudaGraph(MODELS / "genai_fp16" / "model.onnx").lack() is None
+    assert DeviceGraph(MODELS / "genai_fp16" / "model.onnx").lack() is None
     assert "attention in float32" in lack("genai_fp32")
     assert "not one of GroupQueryAttention" in lack("optimum_llama")
     assert "--device cuda" in lack("genai_int8")

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
-from penstock.engine.cuda_graph import CudaGraph
+from penstock.engine.device_graph import DeviceGraph
 from penstock.export import ExportError, export_model
 from penstock.export.config import FAMILIES
 
 from . import reference
 from .checkpoints import TINY, random_tensors, write_checkpoint, write_tensors
+from .graphs import check, float_kinds, written
 from .slots import Slots, session
 
 TOKENS = [int(token) for token in np.random.default_rng(1).integers(0, 50, 24)]
-
-
-def written(tmp_path: Path, **changes: object) -> tuple[dict[str, Any], Path]:
-    config = {**TINY, "sliding_window": None, **changes}
-    write_checkpoint(tmp_path / "source", config)
-    export_model(tmp_path / "source", tmp_path / "out", dtype="fp16")
-    return config, tmp_path / "out" / "model.onnx"
-
-
-def check(model: onnx.ModelProto) -> None:
-    """By onnx's own checker, which does not know the one operator that is onnxruntime's alone."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in copy.graph.node:
-        if node.op_type == "SimplifiedLayerNormalization":
-            node.domain = "com.microsoft"
-    onnx.checker.check_model(copy)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -43,7 +26,7 @@ def check(model: onnx.ModelProto) -> None:
 def test_logits_are_those_of_float32_but_for_rounding(
     tmp_path: Path, model_type: str, *, tied: bool
 ) -> None:
-    config, file = written(tmp_path, model_type=model_type, tie_word_embeddings=tied)
+    config, file = written(tmp_path, "fp16", model_type=model_type, tie_word_embeddings=tied)
     expected = reference.logits(random_tensors(config), config, TOKENS, reference.in_float64)
     slots = Slots(session(file), slots=1, capacity=32)
     got = np.array(
@@ -57,18 +40,16 @@ def test_logits_are_those_of_float32_but_for_rounding(
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_the_graph_is_a_valid_one_in_float16_throughout(tmp_path: Path, model_type: str) -> None:
-    _, file = written(tmp_path, model_type=model_type)
+    _, file = written(tmp_path, "fp16", model_type=model_type)
     model = onnx.load(file)
     check(model)
     kinds = {each.data_type for each in model.graph.initializer}
     assert kinds <= {TensorProto.FLOAT16, TensorProto.INT64}
-    edges = [*model.graph.input, *model.graph.output]
-    floats = [each for each in edges if each.name not in ("input_ids", "attention_mask")]
-    assert {each.type.tensor_type.elem_type for each in floats} == {TensorProto.FLOAT16}
+    assert set(float_kinds(model).values()) == {TensorProto.FLOAT16}
 
 
 def test_attention_is_what_the_kernel_on_cuda_asks_for(tmp_path: Path) -> None:
-    config, file = written(tmp_path)
+    config, file = written(tmp_path, "fp16")
     model = onnx.load(file)
     nodes = [each for each in model.graph.node if each.op_type == "GroupQueryAttention"]
     assert len(nodes) == config["num_hidden_layers"]
@@ -87,11 +68,11 @@ def test_attention_is_what_the_kernel_on_cuda_asks_for(tmp_path: Path) -> None:
 
 
 def test_it_is_what_cuda_takes(tmp_path: Path) -> None:
-    _, file = written(tmp_path)
-    graph = CudaGraph(file)
+    _, file = written(tmp_path, "fp16")
+    graph = DeviceGraph(file)
     assert graph.lack() is None
     assert (graph.layout.vocab_size, graph.layout.last_only, graph.width) == (50, True, 50)
-    check(onnx.load_from_string(graph.with_shortlist()))
+    check(onnx.load_from_string(graph.ready()))
 
 
 def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path) -> None:

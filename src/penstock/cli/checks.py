@@ -88,7 +88,9 @@ def check_models(settings: Settings) -> Iterator[Finding]:
         return
     told: list[str] = []
     try:
-        opener = Opener(settings.device, settings.threads, told.append)
+        opener = Opener(
+            settings.device, settings.threads, told.append, capture_rows=settings.cuda_graphs
+        )
     except ModelError as error:
         yield Finding(str(error), "docs/gpu.md says what it takes", fatal=True)
         return

@@ -9,8 +9,8 @@ import click
 
 from penstock.export import Dtype, ExportError, export_model
 
-DEFAULTS = {"cpu": "int8row", "cuda": "fp16"}
-"""On CUDA it is the only one: attention is there in 16 bits, and numpy has no bfloat16."""
+DTYPES = {"cpu": ("int8row", "int8", "int4", "fp32", "fp16"), "cuda": ("fp16", "bf16")}
+"""By device, its default first: on CUDA attention is there in 16 bits, bfloat16 nowhere else."""
 
 
 @click.command()
@@ -19,20 +19,21 @@ DEFAULTS = {"cpu": "int8row", "cuda": "fp16"}
 @click.option(
     "--dtype",
     type=click.Choice(get_args(Dtype)),
-    help="Precision of the weights.  [default: int8row; fp16 for cuda]",
+    help="Precision of the weights: fp16 or bf16 for cuda.  [default: int8row; fp16 for cuda]",
 )
 @click.option(
     "--device",
-    type=click.Choice(list(DEFAULTS)),
+    type=click.Choice(list(DTYPES)),
     default="cpu",
     show_default=True,
     help="Where the model will run.",
 )
 def export(source: Path, destination: Path, dtype: str | None, device: str) -> None:
     """Turn the safetensors checkpoint HF_DIR into a model folder OUT."""
-    dtype = dtype or DEFAULTS[device]
-    if device == "cuda" and dtype != DEFAULTS[device]:
-        raise click.UsageError(f"--device cuda takes --dtype {DEFAULTS[device]}, not {dtype}")
+    dtype = dtype or DTYPES[device][0]
+    if dtype not in DTYPES[device]:
+        known = ", ".join(DTYPES[device])
+        raise click.UsageError(f"--device {device} takes --dtype {known}; not {dtype}")
     click.echo(f"exporting {source} as {dtype} ...", err=True)
     try:
         report = export_model(source, destination, dtype=dtype)  # type: ignore[arg-type]

@@ -26,6 +26,11 @@ __all__ = ["Batch", "Logits", "make_batch"]
 class Batch(Protocol):
     """Runs a model over the rows of a `Slots`, and advances their lengths."""
 
+    @property
+    def captured_rows(self) -> tuple[int, ...]:
+        """The sizes of those steps that are captured once and replayed."""
+        ...
+
     def step(self, token_ids: Sequence[int]) -> Logits:
         """One token for each row of the prefix `[0:len(token_ids)]`.
 

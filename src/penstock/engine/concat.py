@@ -23,6 +23,8 @@ Integers = npt.NDArray[np.int64]
 class ConcatBatch:
     """A `Batch`; see there."""
 
+    captured_rows: tuple[int, ...] = ()
+
     def __init__(self, model: Model, slots: Slots) -> None:
         self._session = model.session
         self._signature = model.signature

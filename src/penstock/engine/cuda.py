@@ -74,6 +74,12 @@ class CudaMemory:
         self._cudart.copy((int(room.ctypes.data), size), source, size, 1)
         return room.view(array.dtype).reshape(count, *array.shape[1:]).copy()
 
+    def put(self, array: DeviceArray, values: Array) -> None:
+        size = values.nbytes
+        self._room(size).view(values.dtype)[:] = values.reshape(-1)
+        self._cudart.copy((array.address, size), (int(self._pinned.ctypes.data), size), size, 1)
+        self._cudart.settle()
+
     def read(self, array: DeviceArray, row: int, start: int, stop: int) -> Array:
         heads, _, size = array.shape[1:]
         width = (stop - start) * array.column_bytes

@@ -48,6 +48,7 @@ class Engine:
         self.parked = ParkedKV(parked_kv_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes)
         self._batch = make_batch(model, self.slots)
+        self.captured_rows = self._batch.captured_rows
         self.prefill_chunk = prefill_chunk
         self._keys = count()
         self._masks = Masks(model.spec.vocab_size)

@@ -14,43 +14,56 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from penstock.engine.memory import HOST, Memory
+from penstock.engine.captures import NOT_CAPTURED, Capture, Captures
+from penstock.engine.memory import HOST
 from penstock.engine.model import Model
 from penstock.engine.shortlist import DOUBT, IDS, VALUES, Shortlist
 from penstock.engine.slots import Slots
 from penstock.engine.spec import Logits
+from penstock.engine.token_inputs import TokenInputs, bind
+
+_GRAPH_ID = "gpu_graph_id"
 
 
 class InPlaceBatch:
-    """A `Batch`; see there. KV and logits stay where `slots.memory` has them."""
+    """A `Batch`; see there. KV, logits and token ids stay where `slots.memory` has them."""
 
     def __init__(self, model: Model, slots: Slots) -> None:
         rows, vocab = len(slots.lengths), model.spec.vocab_size
-        tokens = model.signature.tokens
         self._session = model.session
         self._signature = model.signature
         self._last_only = model.layout.last_only
         self._vocab = vocab
         self._slots = slots
         self._memory = slots.memory
-        self._ids = np.zeros((rows, 1), tokens["input_ids"])
-        self._chunk_ids = np.zeros((1, slots.max_len), tokens["input_ids"])
-        mask = tokens.get("attention_mask", np.dtype(np.int64))
-        self._mask = np.zeros(rows * slots.max_len, mask)
-        self._ones = np.ones((1, slots.max_len), mask)
-        # Positions as an input of the graph, for the few that ask; and as numbers to compare with.
-        self._at = np.zeros((rows, 1), tokens.get("position_ids", np.dtype(np.int64)))
-        self._positions = np.arange(slots.max_len, dtype=self._at.dtype)
-        kind = model.signature.logits_dtype
-        self._logits = self._memory.zeros((rows, vocab), kind)
+        self._inputs = TokenInputs(
+            model.signature.tokens, slots.memory, rows=rows, max_len=slots.max_len
+        )
+        self._ids = np.zeros(rows, np.int64)
+        self._logits = self._memory.zeros((rows, vocab), model.signature.logits_dtype)
         self._chunk_logits: Any = None
         self._chunk_room = 0
         self._width = model.shortlist
-        self._top_values = np.zeros((rows, 1, self._width), kind)
-        self._top_ids = np.zeros((rows, 1, self._width), np.int64)
-        self._doubt = np.zeros((rows, 1, 1), kind)
+        self._few = {
+            name: self._memory.zeros((rows, 1, width), kind)
+            for name, width, kind in (
+                (VALUES, self._width, model.signature.logits_dtype),
+                (IDS, self._width, np.dtype(np.int64)),
+                (DOUBT, 1, model.signature.logits_dtype),
+            )
+            if self._width
+        }
+        self._captures = Captures(
+            limit=model.capture_rows, slots=rows, max_len=slots.max_len, ids=model.graph_ids
+        )
         self._steps: dict[int, ort.IOBinding] = {}
+        self._captured: dict[int, tuple[ort.IOBinding, ort.RunOptions | None]] = {}
         self._chunks: dict[int, ort.IOBinding] = {}
+        self._as_usual = self._told(None, NOT_CAPTURED)
+
+    @property
+    def captured_rows(self) -> tuple[int, ...]:
+        return tuple(each.rows for each in self._captures.all)
 
     def step(self, token_ids: Sequence[int]) -> Logits:
         self._run(token_ids)
@@ -61,35 +74,47 @@ class InPlaceBatch:
             return None
         self._run(token_ids)
         rows = len(token_ids)
+        values, ids, doubt = (self._memory.rows(each, 0, rows) for each in self._few.values())
         return Shortlist(
-            self._top_values[:rows, 0].astype(np.float32),
-            self._top_ids[:rows, 0],
-            self._doubt[:rows, 0, 0] == 0,
+            values[:, 0].astype(np.float32),
+            ids[:, 0],
+            doubt[:, 0, 0] == 0,
             lambda row: self._fetch(self._logits, row, 1)[0],
         )
 
     def _run(self, token_ids: Sequence[int]) -> None:
         rows = len(token_ids)
-        lengths = self._slots.lengths[:rows]
-        total = int(lengths.max()) + 1
-        # Right-padded ones tell the kernel each row's own length.
-        mask = self._mask[: rows * total].reshape(rows, total)
-        np.less_equal(self._positions[:total], lengths[:, None], out=mask)
-        self._ids[:rows, 0] = token_ids
-        self._at[:rows, 0] = lengths
-        binding = self._steps.get(rows)
-        if binding is None:
-            binding = self._steps[rows] = self._bind_rows(0, rows)
-            self._bind_shortlist(binding, rows)
-        # Bound anew for each run: a device is sent what they hold when they are bound.
-        self._bind_tokens(
-            binding,
-            input_ids=self._ids[:rows],
-            attention_mask=mask,
-            position_ids=self._at[:rows],
-        )
-        self._session.run_with_iobinding(binding)
-        lengths += 1
+        capture = self._captures.of(rows, self._slots.lengths)
+        size = capture.rows if capture else rows
+        self._ids[:rows], self._ids[rows:size] = token_ids, 0
+        lengths = self._slots.lengths[:size]
+        self._inputs.put_step(self._ids[:size], lengths)
+        if capture:
+            self._session.run_with_iobinding(*self._captured_step(capture))
+        else:
+            binding = self._step(rows)
+            self._inputs.tell_lengths(binding, lengths)
+            self._session.run_with_iobinding(binding, self._as_usual)
+        lengths[:rows] += 1
+
+    def _step(self, rows: int) -> ort.IOBinding:
+        if rows not in self._steps:
+            self._steps[rows] = self._bind_step(rows)
+        return self._steps[rows]
+
+    def _captured_step(self, capture: Capture) -> tuple[ort.IOBinding, ort.RunOptions | None]:
+        if capture.rows not in self._captured:
+            binding = self._bind_step(capture.rows)
+            self._inputs.bind_any_length(binding)
+            self._captured[capture.rows] = binding, self._told(None, capture.graph_id)
+        return self._captured[capture.rows]
+
+    def _told(self, options: ort.RunOptions | None, graph_id: int) -> ort.RunOptions | None:
+        """`options`, saying which graph a run is to be where the session captures any."""
+        if self._captures.all:
+            options = options or ort.RunOptions()
+            options.add_run_config_entry(_GRAPH_ID, str(graph_id))
+        return options
 
     def prefill(
         self,
@@ -98,21 +123,14 @@ class InPlaceBatch:
         run_options: ort.RunOptions | None = None,
     ) -> Logits:
         count, length = len(token_ids), int(self._slots.lengths[row])
-        total = length + count
         binding = self._chunks.get(row)
         if binding is None:
             binding = self._chunks[row] = self._bind_rows(row, 1)
-        self._chunk_ids[0, :count] = token_ids
-        self._bind_tokens(
-            binding,
-            input_ids=self._chunk_ids[:, :count],
-            attention_mask=self._ones[:, :total],
-            position_ids=self._positions[None, length:total],
-        )
+        self._inputs.chunk(binding, token_ids, length)
         if not self._last_only:
             self._bind_chunk_logits(binding, count)
-        self._session.run_with_iobinding(binding, run_options)
-        self._slots.lengths[row] = total
+        self._session.run_with_iobinding(binding, self._told(run_options, NOT_CAPTURED))
+        self._slots.lengths[row] = length + count
         last: Logits = (
             self._fetch(self._logits, row, 1)
             if self._last_only
@@ -124,16 +142,26 @@ class InPlaceBatch:
         """Rows of logits as float32, whatever the graph computes in."""
         return self._memory.rows(array, first, count).astype(np.float32, copy=False)
 
+    def _bind_step(self, rows: int) -> ort.IOBinding:
+        binding = self._bind_rows(0, rows)
+        self._inputs.bind_step(binding, rows)
+        for name, array in self._few.items():
+            shape, kind = [rows, *array.shape[1:]], array.dtype.type
+            at = self._memory.address(array, 0)
+            bind(binding.bind_output, name, self._memory, kind, shape, at)
+        return binding
+
     def _bind_rows(self, first: int, rows: int) -> ort.IOBinding:
         binding, memory = self._session.io_binding(), self._memory
         for (past, present), buffer in zip(self._signature.kv, self._slots.buffers, strict=True):
-            shape = (rows, *buffer.shape[1:])
-            at = (memory, buffer.dtype, shape, memory.address(buffer, first))
-            _bind(binding.bind_input, past, *at)
-            _bind(binding.bind_output, present, *at)
+            shape = [rows, *buffer.shape[1:]]
+            at = (memory, self._signature.kv_type, shape, memory.address(buffer, first))
+            bind(binding.bind_input, past, *at)
+            bind(binding.bind_output, present, *at)
         for name, values in self._signature.fixed.items():
-            _bind_host(binding.bind_input, name, values)
-        self._bind_logits(binding, self._logits, first, (rows, 1, self._vocab))
+            at = (HOST, values.dtype.type, list(values.shape), int(values.ctypes.data))
+            bind(binding.bind_input, name, *at)
+        self._bind_logits(binding, self._logits, first, [rows, 1, self._vocab])
         return binding
 
     def _bind_chunk_logits(self, binding: ort.IOBinding, count: int) -> None:
@@ -142,41 +170,15 @@ class InPlaceBatch:
             kind = self._signature.logits_dtype
             self._chunk_logits = self._memory.zeros((count, self._vocab), kind)
             self._chunk_room = count
-        self._bind_logits(binding, self._chunk_logits, 0, (1, count, self._vocab))
+        self._bind_logits(binding, self._chunk_logits, 0, [1, count, self._vocab])
 
     def _bind_logits(
         self,
         binding: ort.IOBinding,
         array: Any,  # noqa: ANN401
         first: int,
-        shape: tuple[int, ...],
+        shape: list[int],
     ) -> None:
         at = self._memory.address(array, first)
-        kind = self._signature.logits_dtype
-        _bind(binding.bind_output, "logits", self._memory, kind, shape, at)
-
-    def _bind_shortlist(self, binding: ort.IOBinding, rows: int) -> None:
-        if self._width:
-            _bind_host(binding.bind_output, VALUES, self._top_values[:rows])
-            _bind_host(binding.bind_output, IDS, self._top_ids[:rows])
-            _bind_host(binding.bind_output, DOUBT, self._doubt[:rows])
-
-    def _bind_tokens(self, binding: ort.IOBinding, **arrays: npt.NDArray[Any]) -> None:
-        for name, array in arrays.items():
-            if name in self._signature.tokens:
-                _bind_host(binding.bind_input, name, array)
-
-
-def _bind_host(bind: Any, name: str, array: npt.NDArray[Any]) -> None:  # noqa: ANN401
-    _bind(bind, name, HOST, array.dtype, array.shape, array.ctypes.data)
-
-
-def _bind(
-    bind: Any,  # noqa: ANN401
-    name: str,
-    memory: Memory,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    address: int,
-) -> None:
-    bind(name, memory.name, 0, dtype.type, list(shape), address)
+        kind = self._signature.logits_dtype.type
+        bind(binding.bind_output, "logits", self._memory, kind, shape, at)

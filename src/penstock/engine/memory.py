@@ -42,6 +42,10 @@ class Memory(Protocol):
         """Some rows as the host sees them: a view, or a copy where it cannot look."""
         ...
 
+    def put(self, array: Any, values: Array) -> None:  # noqa: ANN401
+        """Write `values`, of the array's type, over the beginning of it."""
+        ...
+
     def read(self, array: Any, row: int, start: int, stop: int) -> Array:  # noqa: ANN401
         """A copy on the host of the positions `start` to `stop` of a row of KV."""
         ...
@@ -72,6 +76,9 @@ class HostMemory:
 
     def rows(self, array: Array, first: int, count: int) -> Array:
         return array[first : first + count]
+
+    def put(self, array: Array, values: Array) -> None:
+        array.reshape(-1)[: values.size] = values.reshape(-1)
 
     def read(self, array: Array, row: int, start: int, stop: int) -> Array:
         return array[row, :, start:stop].copy()

@@ -6,12 +6,14 @@ those are asked only for what a graph cannot hold: context length, EOS ids, defa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import onnxruntime as ort
 
+from penstock.engine.captures import graph_ids
 from penstock.engine.cuda import CudaMemory
 from penstock.engine.cuda_lack import explain
 from penstock.engine.cudart import Cudart
@@ -19,7 +21,7 @@ from penstock.engine.facts import Facts
 from penstock.engine.folder import MODEL_FILE, ModelFolder, read_json
 from penstock.engine.layout import Layout, Probe
 from penstock.engine.memory import HOST, Memory
-from penstock.engine.session import CudaError, open_on_cpu, open_on_cuda
+from penstock.engine.session import WITHOUT, CudaError, open_on_cpu, open_on_cuda
 from penstock.engine.signature import Signature, read_signature
 from penstock.engine.spec import ModelError, ModelSpec
 
@@ -40,7 +42,8 @@ class Model:
 
     `folder` holds its companions; `file` is the graph, which may lie a folder below. `memory` is
     where its cache lies. `shortlist` counts the likeliest tokens that its graph names for each row,
-    0 where it gives logits only.
+    0 where it gives logits only. Steps of up to `capture_rows` rows may be captured, each under the
+    next of `graph_ids`.
     """
 
     folder: Path
@@ -52,17 +55,25 @@ class Model:
     device: str
     memory: Memory = HOST
     shortlist: int = 0
+    capture_rows: int = 0
+    graph_ids: Iterator[int] = field(default_factory=graph_ids)
 
 
-def load_model(path: Path, *, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0) -> Model:
-    """Open the model in a folder, or the .onnx file at `path`.
+def load_model(
+    path: Path,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    threads: int = 0,
+    capture_rows: int = 0,
+) -> Model:
+    """Open the model in a folder, or the .onnx file at `path`; a CPU captures no steps.
 
     Raises `ModelError`; `CudaError`, which is one, where it is `device` that fails.
     """
     folder = ModelFolder.locate(path)
     facts = Facts(folder)
     if device == "cuda":
-        return _on_cuda(folder, facts, threads)
+        return _on_cuda(folder, facts, threads, capture_rows)
     session = open_on_cpu(folder.graph, threads)
     signature = read_signature(session, str(folder.graph))
     kv_heads, head_dim = _cache_sizes(signature, facts, folder.graph)
@@ -71,15 +82,17 @@ def load_model(path: Path, *, device: Literal["cpu", "cuda"] = "cpu", threads: i
     return Model(folder.home, folder.graph, session, signature, layout, spec, "cpu")
 
 
-def _on_cuda(folder: ModelFolder, facts: Facts, threads: int) -> Model:
+def _on_cuda(folder: ModelFolder, facts: Facts, threads: int, capture_rows: int) -> Model:
     # It takes onnx, whose 0.2 s a start on the CPU need not wait for.
-    from penstock.engine.cuda_graph import CudaGraph
+    from penstock.engine.device_graph import MASK, DeviceGraph
 
-    graph = CudaGraph(folder.graph)
+    graph = DeviceGraph(folder.graph)
     if lack := graph.lack():
         raise CudaError(lack, folder.graph)
-    session = open_on_cuda(folder.graph, graph.with_shortlist(), threads)
-    signature = read_signature(session, str(folder.graph))
+    session = open_on_cuda(folder.graph, graph.ready(), threads, captures=capture_rows > 0)
+    signature = read_signature(session, str(folder.graph), on_cuda=True)
+    if capture_rows and MASK in signature.tokens:
+        raise ModelError(f"CUDA graphs: {folder.graph} asks for a mask that grows; {WITHOUT}")
     spec = _spec(signature, graph.layout, facts, folder)
     return Model(
         folder.home,
@@ -91,6 +104,7 @@ def _on_cuda(folder: ModelFolder, facts: Facts, threads: int) -> Model:
         "cuda",
         _cuda_memory(folder.graph),
         graph.width,
+        capture_rows,
     )
 
 

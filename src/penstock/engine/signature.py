@@ -25,7 +25,16 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "tensor(int32)": np.dtype(np.int32),
 }
 FLOATS = ("tensor(float)", "tensor(float16)")
+BFLOAT16 = "tensor(bfloat16)"
+BFLOAT16_BITS = np.dtype(np.uint16)
+"""What a cache in bfloat16, which numpy has not, is for whoever only moves it."""
+BFLOAT16_TYPE = 16
+"""Its number in onnx's TensorProto, which `IOBinding` takes where numpy has no name."""
+ElementType = type[Any] | int
 PER_TOKEN = ("input_ids", "attention_mask", "position_ids")
+LASTS, LONGEST = "lengths.last", "lengths.longest"
+"""Of each row the last position of this run; and the length of the longest row after it."""
+PER_RUN = (*PER_TOKEN, LASTS, LONGEST)
 KEEP = ("num_logits_to_keep", "logits_to_keep")
 BRANCH = "use_cache_branch"
 CACHES = (
@@ -55,10 +64,11 @@ REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """`tokens` maps each input that has a number per token to its type.
+    """`tokens` maps each input that tells of tokens or of their number to its type.
 
     `kv` are the input and output name of each cache, layer by layer, key before value;
-    `kv_shape` is the shape that all of them have, where known.
+    `kv_shape` is the shape that all of them have, where known. `kv_dtype` is the type of their
+    numbers as numpy holds them, `kv_type` as `IOBinding` calls it.
     """
 
     tokens: Mapping[str, np.dtype[Any]]
@@ -67,6 +77,7 @@ class Signature:
     kv: tuple[tuple[str, str], ...]
     kv_shape: tuple[int | str | None, ...]
     kv_dtype: np.dtype[Any]
+    kv_type: ElementType
     logits_dtype: np.dtype[Any]
 
     @property
@@ -85,7 +96,7 @@ class Signature:
         return {**told, **self.fixed}
 
 
-def read_signature(session: ort.InferenceSession, name: str) -> Signature:
+def read_signature(session: ort.InferenceSession, name: str, *, on_cuda: bool = False) -> Signature:
     """Classify the inputs of the graph called `name` in messages. Raises `ModelError`."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
@@ -95,13 +106,15 @@ def read_signature(session: ort.InferenceSession, name: str) -> Signature:
     if "logits" not in outputs:
         raise ModelError(f"{name} has no output `logits`; serve a model that generates text")
     past = [inputs[each] for each, _ in kv]
+    kv_dtype, kv_type = _cache_type(past[0], name, on_cuda=on_cuda)
     return Signature(
-        tokens={each: _dtype(inputs[each], name) for each in PER_TOKEN if each in inputs},
+        tokens={each: _dtype(inputs[each], name) for each in PER_RUN if each in inputs},
         fixed={each: _ones(inputs[each]) for each in KEEP if each in inputs},
         branches=BRANCH in inputs,
         kv=kv,
         kv_shape=_common_shape(past, name),
-        kv_dtype=_float(past[0], "a KV cache", name),
+        kv_dtype=kv_dtype,
+        kv_type=kv_type,
         logits_dtype=_float(outputs["logits"], "logits", name),
     )
 
@@ -122,7 +135,7 @@ def _refuse_known(inputs: Mapping[str, Any], name: str) -> None:
 
 
 def _refuse_unknown(others: set[str], name: str) -> None:
-    unknown = others - {*PER_TOKEN, *KEEP, BRANCH}
+    unknown = others - {*PER_RUN, *KEEP, BRANCH}
     if unknown:
         raise ModelError(
             f"{name} has unsupported inputs {sorted(unknown)}; "
@@ -164,6 +177,18 @@ def _common_shape(past: list[Any], name: str) -> tuple[int | str | None, ...]:
             "one shape [batch, kv_heads, positions, head_dim] for all layers is supported"
         )
     return tuple(past[0].shape)
+
+
+def _cache_type(
+    node: Any,  # noqa: ANN401
+    name: str,
+    *,
+    on_cuda: bool,
+) -> tuple[np.dtype[Any], ElementType]:
+    if on_cuda and node.type == BFLOAT16:
+        return BFLOAT16_BITS, BFLOAT16_TYPE
+    dtype = _float(node, "a KV cache", name)
+    return dtype, dtype.type
 
 
 def _float(node: Any, what: str, name: str) -> np.dtype[Any]:  # noqa: ANN401

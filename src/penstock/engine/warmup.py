@@ -12,10 +12,12 @@ from penstock.requests import Prompt, Sampling
 def warm_up(engine: Engine, slots: int) -> None:
     """Prefill a whole chunk for every slot, and step 1, 2, 4 … all of them.
 
+    And as many as each step has that is captured: the first one of a size is what captures it.
+
     Resource handling: nothing is left in the engine, whether or not it works.
     Error handling: raises whatever the model raises.
     """
-    sizes = list(_sizes(slots))
+    sizes = sorted({*_sizes(slots), *engine.captured_rows})
     prompt = Prompt(
         token_ids=(0,) * max(min(engine.prefill_chunk, engine.max_len - len(sizes) - 1), 1),
         max_tokens=len(sizes) + 2,

@@ -24,6 +24,7 @@ class Blocks:
     """A Precision; see there for the shapes."""
 
     dtype: np.dtype[Any] = FLOAT32
+    logits: np.dtype[Any] = FLOAT32
 
     def __init__(self, graph: Graph, *, bits: int) -> None:
         self._graph = graph

@@ -3,7 +3,7 @@
 Inputs  input_ids [batch, sequence] and attention_mask [batch, total_sequence], int64; for each
         layer past_key_values.N.key and .value [batch, kv_heads, past_sequence, head_dim].
 Outputs logits [batch, 1, vocab] of the last position; present.N.key and .value.
-Logits and caches are of the precision's dtype.
+Caches are of the precision's dtype; logits too, but for bf16, whose logits are float32.
 
 Keys and values may be bound to one buffer for past and present, which is then written in place.
 The mask is right-padded: the ones in a row are that row's length. Positions follow from it.
@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from penstock.export.blocks import Blocks
 from penstock.export.config import DecoderConfig
-from penstock.export.float32 import Float16, Float32
+from penstock.export.float32 import BFloat16, Float16, Float32
 from penstock.export.graph import MICROSOFT, Graph, floats, integers
 from penstock.export.int8row import Int8Row
 from penstock.export.precision import Dtype, Precision, fit
@@ -28,6 +28,7 @@ from penstock.export.weights import Tensors
 PRECISIONS: Mapping[Dtype, Callable[[Graph], Precision]] = {
     "fp32": Float32,
     "fp16": Float16,
+    "bf16": BFloat16,
     "int8row": Int8Row,
     "int8": partial(Blocks, bits=8),
     "int4": partial(Blocks, bits=4),
@@ -47,22 +48,21 @@ def decoder_model(
     precision = PRECISIONS[dtype](graph)
     _Decoder(config, checkpoint, graph, precision).build()
     properties = {"producer": "penstock", "dtype": dtype}
-    kind = precision.dtype
-    return graph.model(_inputs(config, kind), _outputs(config, kind), properties)
+    return graph.model(_inputs(config, precision), _outputs(config, precision), properties)
 
 
-def _inputs(config: DecoderConfig, kind: np.dtype[Any]) -> list[ValueInfoProto]:
+def _inputs(config: DecoderConfig, precision: Precision) -> list[ValueInfoProto]:
     return [
         integers("input_ids", "batch", "sequence"),
         integers("attention_mask", "batch", "total_sequence"),
-        *_caches(config, kind, "past_key_values", "past_sequence"),
+        *_caches(config, precision.dtype, "past_key_values", "past_sequence"),
     ]
 
 
-def _outputs(config: DecoderConfig, kind: np.dtype[Any]) -> list[ValueInfoProto]:
+def _outputs(config: DecoderConfig, precision: Precision) -> list[ValueInfoProto]:
     return [
-        floats("logits", "batch", 1, config.vocab, dtype=kind),
-        *_caches(config, kind, "present", "present_sequence"),
+        floats("logits", "batch", 1, config.vocab, dtype=precision.logits),
+        *_caches(config, precision.dtype, "present", "present_sequence"),
     ]
 
 

@@ -22,6 +22,7 @@ class Int8Row:
     """A Precision; see there for the shapes."""
 
     dtype: np.dtype[Any] = FLOAT32
+    logits: np.dtype[Any] = FLOAT32
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph

@@ -6,13 +6,14 @@ shapes of what it multiplies and nothing of the model around it.
 
 from typing import Any, Literal, Protocol
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.export.errors import ExportError
 from penstock.export.graph import Graph
 
-Dtype = Literal["fp32", "fp16", "int8row", "int8", "int4"]
+Dtype = Literal["fp32", "fp16", "bf16", "int8row", "int8", "int4"]
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -23,7 +24,8 @@ class Precision(Protocol):
     """Weights come as float32 [outputs, inputs], the way checkpoints hold them."""
 
     dtype: np.dtype[Any]
-    """What activations, norms, rotations, KV and logits are in."""
+    """What activations, norms, rotations and KV are in."""
+    logits: np.dtype[Any]
 
     def embed(self, table: NDArray[np.float32]) -> str:
         """Look input_ids up in `table` [vocab, hidden]; give [batch, sequence, hidden]."""
@@ -43,7 +45,8 @@ class Precision(Protocol):
 
 def fit(name: str, values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """`values` as `dtype`; ExportError where one of them is too large for it."""
-    if dtype != FLOAT32 and max(values.max(), -values.min()) > np.finfo(dtype).max:
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    if dtype != FLOAT32 and max(values.max(), -values.min()) > largest:
         raise ExportError(f"{name} has values that {dtype} cannot hold; export with --dtype fp32")
     return values.astype(dtype, copy=False)
 
