@@ -90,7 +90,7 @@ class RedisWatch:
         elif watched is None:
             return
         elif what == "last":
-            watched.advance(int(number))
+            watched.learn(watched.seen.with_last(int(number)))
         else:
             self.changed(watched)
 
