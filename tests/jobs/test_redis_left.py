@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 import trio
+from glide import Script
 from trio.testing import MockClock
 
 from penstock.errors import PenstockError
+from penstock.events import Delta, Failed
+from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import parse_address
+from penstock.jobs.redis.commits import Commits
+from penstock.jobs.redis.link import Argument, Link
+from penstock.jobs.redis.log import RedisLog
+from penstock.jobs.redis.snapshot import Snapshot
 from penstock.jobs.redis.store import RedisStore
+from penstock.jobs.redis.watch import SYNC, RedisWatch
 from penstock.jobs.store import LeaseLostError, Log
 from tests.redis_server import RedisServer
 
@@ -142,3 +151,58 @@ async def test_what_was_never_asked_of_a_redis_that_is_away_is_not_taken_back(
                 await ledger.open(terms(str(number)), 1)
         # The first may have reached it.
         assert ledger._owed[1:] == []
+
+
+async def test_an_event_that_cannot_be_kept_is_a_fault_of_its_job_alone(store: RedisStore) -> None:
+    """Half of a surrogate pair is no text that could be sent anywhere."""
+    log, epoch = await taken(store)
+    with pytest.raises(UnicodeEncodeError):
+        await log.append(epoch, Delta("\ud800", (), 0))
+    with trio.fail_after(PATIENCE_S):
+        await log.append(epoch, Failed(CANCEL), urgent=True)
+    assert (await log.state()).status == "cancelled"
+
+
+class BusyLink(Link):
+    """One on which all that was told of is news again when the answer is there."""
+
+    watch: RedisWatch
+    logs: Mapping[str, RedisLog]
+
+    def __init__(self, redis: RedisServer) -> None:
+        super().__init__(parse_address(redis.url), "me", lease_s=10)
+        self.told: set[str] = set()
+
+    async def call(self, script: Script, *given: Argument) -> Any:  # noqa: ANN401  # as the script
+        answer = await super().call(script, *given)
+        if script is scripts.SYNC:
+            names = [str(each) for each in given[::3]]
+            self.told.update(names)
+            for name in names:
+                self.watch.changed(self.logs[name])
+        return answer
+
+
+async def test_whatever_is_news_again_waits_for_its_turn(redis: RedisServer) -> None:
+    link = BusyLink(redis)
+    watch = RedisWatch(link, lambda held: None)
+    seen = Snapshot(0, 0, 0, None, None, "0", None)
+    commits = Commits(link, lambda held: None)
+    made = [job(str(number)) for number in range(SYNC + 1)]
+    logs = {
+        each.job_id: RedisLog(
+            each, seen, ahead=4, link=link, commits=commits, changed=watch.changed
+        )
+        for each in made
+    }
+    link.watch, link.logs = watch, logs
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await link.there.wait()
+        for each in logs.values():
+            watch.changed(each)
+        nursery.start_soon(watch.tell)
+        with trio.fail_after(PATIENCE_S):
+            while len(link.told) < len(logs):  # noqa: ASYNC110  # a real server's pace
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()

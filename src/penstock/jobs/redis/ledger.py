@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import trio
@@ -153,7 +153,9 @@ class RedisLedger:
         while True:
             while not self._low:
                 await self._more.park()
-            batch = [self._low.popitem() for _ in range(min(len(self._low), BATCH))]
+            batch = list(islice(self._low.items(), BATCH))
+            for tab, _ in batch:
+                del self._low[tab]
             marks = [tab.mark for tab, _ in batch]
             told = [word for tab, total in batch for word in _asking(tab, total)]
             answers = await self._link.insist(scripts.TAB_EXTEND, *told)

@@ -15,7 +15,7 @@ from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError, LostError, forgotten
-from penstock.jobs.redis.codec import encode_error
+from penstock.jobs.redis.codec import encode_error, encode_event
 from penstock.jobs.redis.commits import Commit, Commits
 from penstock.jobs.redis.link import Link
 from penstock.jobs.redis.readers import Readers
@@ -111,10 +111,11 @@ class RedisLog:
             await self._news.park()
             self._check(epoch)
         self._waits_since_s = inf
+        # Before it has a number: what cannot be encoded leaves no gap.
+        data, ends = encode_event(event), isinstance(event, Finished | Failed)
         self._handed += 1
         number = self._handed
-        written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
-        ends = isinstance(event, Finished | Failed)
+        written = await self._commits.write(Commit(self.job.job_id, epoch, number, data, ends))
         if not written or ends:
             self.release(epoch)
         if not written:

@@ -8,6 +8,7 @@ does that, for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -58,7 +59,10 @@ class RedisWatch:
         while True:
             while not self._changed:
                 await self._more.park()
-            batch = [self._changed.popitem()[0] for _ in range(min(len(self._changed), SYNC))]
+            # The oldest first: one whose reader moves on meanwhile goes behind the others.
+            batch = list(islice(self._changed, SYNC))
+            for each in batch:
+                del self._changed[each]
             try:
                 await self._sync(batch)
             except AwayError:
