@@ -18,6 +18,8 @@ from .stores import BOUNDS, DONE, QUIET_S, delta, job, opened
 
 LEASE_S = 10
 SLOTS = 9
+LONG_S = 300
+"""Of a clock that jumps."""
 
 
 def make(redis: RedisServer, clock: Clock) -> RedisStore:
@@ -125,3 +127,27 @@ def _asked(redis: RedisServer) -> int:
     """Scripts that were run."""
     told = redis.ask("INFO", "commandstats").decode()
     return int(told.split("cmdstat_evalsha:calls=")[1].split(",")[0])
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_what_others_have_to_say_is_heard_when_the_stores_clock_was_set_back(
+    durable_redis: RedisServer, autojump_clock: MockClock, comes_back: bool
+) -> None:
+    """Redis numbers it by that clock, once nothing was said for a while or all is lost."""
+    redis = durable_redis
+    autojump_clock.autojump_threshold = QUIET_S
+    store = make(redis, JumpingClock())
+    async with opened(store):
+        heard = f"{{penstock}}:wake:{store.link.me}"
+        redis.ask("XADD", heard, "99999999999999-0", "-", "work:0")
+        with trio.fail_after(LONG_S):
+            await store._watch.work.wait()
+            store._watch.work = trio.Event()
+            redis.ask("DEL", heard)
+            if comes_back:
+                redis.kill()
+                await trio.to_thread.run_sync(redis.start)
+            else:
+                await trio.sleep(90)
+            redis.ask("XADD", heard, "*", "-", "work:0")
+            await store._watch.work.wait()

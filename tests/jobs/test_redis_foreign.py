@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 
@@ -9,10 +10,14 @@ import pytest
 import trio
 from glide import Script
 
+from penstock.build import make_edge
 from penstock.errors import PenstockError
 from penstock.events import Failed
 from penstock.jobs.redis.address import parse_address
 from penstock.jobs.redis.store import RedisStore
+from penstock.settings import Settings
+from penstock.web.app import App
+from tests.asgi import MemoryClient, fetch, running
 from tests.redis_server import RedisServer
 
 from .stores import BOUNDS, DONE, delta, job, opened, quiet
@@ -112,3 +117,28 @@ async def test_a_job_that_was_taken_away_hides_no_others_and_frees_its_key(
     assert await other.find_key("", "b") is None
     redis.ask("HSET", "{penstock}:keys:", "c", "job_x")
     assert (await other.create(job("d", key="c"))).job.job_id == "job_d"
+
+
+async def test_a_list_is_one_look_so_that_none_can_be_forgotten_meanwhile(
+    redis: RedisServer,
+) -> None:
+    edge = make_edge(Settings(role="edge", store=redis.url), {})
+    async with running(App(edge)) as app:
+        store = edge.jobs.store
+        assert isinstance(store, RedisStore)
+        await store.link.there.wait()
+        for number in range(40):
+            log = await store.create(job(str(number)))
+            await log.append(await log.claim(), delta(1))
+        before = _asked(redis)
+        answer = await fetch(MemoryClient(app, "GET", "/v1/jobs"))
+        # What it says of itself meanwhile is asked as well.
+        assert _asked(redis) - before < 20
+    data = json.loads(answer.body)["data"]
+    assert [each["last_event_id"] for each in data] == [1] * 40
+
+
+def _asked(redis: RedisServer) -> int:
+    """Scripts that were run."""
+    told = redis.ask("INFO", "commandstats").decode()
+    return int(told.split("cmdstat_evalsha:calls=")[1].split(",")[0])

@@ -105,7 +105,7 @@ class Store(Protocol):
     async def find_key(self, owner: str, key: str) -> Log | None: ...
 
     async def listed(self, owner: str, limit: int) -> Sequence[Log]:
-        """The newest jobs of `owner`, the newest first."""
+        """The newest jobs of `owner`, the newest first, whose logs know how they are now."""
 
     async def delete(self, job_id: str) -> None:
         """Forget a job that has ended. Those who read it now may go on to its end."""

@@ -103,7 +103,8 @@ def add_jobs(app: QuartTrio, service: Service) -> None:
     @app.get("/v1/jobs")
     async def listed() -> Response:
         limit = protocol.parse_limit(request.args.get("limit"))
-        states = [await log.state() for log in await jobs.listed(_owner(), limit)]
+        # As they were when they were looked up: one that is forgotten meanwhile hides no others.
+        states = [log.known() for log in await jobs.listed(_owner(), limit)]
         data = [protocol.render_summary(state) for state in states]
         return _json({"object": "list", "data": data})
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from penstock.events import Event, Failed, Finished
 from penstock.jobs.redis import scripts
-from penstock.jobs.redis.codec import encode_event
 from penstock.jobs.redis.link import Link
 
 BATCH = 256
@@ -23,7 +21,8 @@ class Commit:
     job_id: str
     epoch: int
     number: int
-    event: Event
+    data: bytes
+    ends: bool
     written: bool | None = None
     known: trio.Event = field(default_factory=trio.Event)
 
@@ -75,8 +74,7 @@ class Commits:
     async def _write(self, batch: Sequence[Commit]) -> None:
         arguments: list[str | bytes | int] = []
         for each in batch:
-            ends = int(isinstance(each.event, Finished | Failed))
-            arguments += [each.job_id, each.epoch, each.number, ends, encode_event(each.event)]
+            arguments += [each.job_id, each.epoch, each.number, int(each.ends), each.data]
         held, answers = await self._link.insist(scripts.APPEND, *arguments)
         self._held(held)
         for commit, answer in zip(batch, answers, strict=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import trio
@@ -53,6 +53,8 @@ class RedisLedger:
 
     async def open(self, terms: Terms, tokens: int, *, again: bool = False) -> Tab | Shortage:
         link, tab = self._link, Tab(terms, self._new_mark(), tokens)
+        if not link.there.is_set():
+            raise AwayError  # nothing is asked, so that nothing is to be taken back
         told = (str(link.lease_s), *_opening(tab, tab.mark, tokens, again=again))
         try:
             answer = await link.call(scripts.TAB_OPEN, link.lapsed, *told)
@@ -115,8 +117,8 @@ class RedisLedger:
                 for tab in tabs:
                     if tab in self._open:
                         await self._let_rest(tab)
-            with trio.move_on_after(self._link.lease_s / BEATS):
-                await self._link.lost.wait()
+                with trio.move_on_after(self._link.lease_s / BEATS):
+                    await self._link.lost.wait()
 
     async def _hold_on(self, tabs: Sequence[Tab]) -> None:
         told: list[Argument] = []
@@ -151,7 +153,9 @@ class RedisLedger:
         while True:
             while not self._low:
                 await self._more.park()
-            batch = [self._low.popitem() for _ in range(min(len(self._low), BATCH))]
+            batch = list(islice(self._low.items(), BATCH))
+            for tab, _ in batch:
+                del self._low[tab]
             marks = [tab.mark for tab, _ in batch]
             told = [word for tab, total in batch for word in _asking(tab, total)]
             answers = await self._link.insist(scripts.TAB_EXTEND, *told)

@@ -15,7 +15,7 @@ from penstock.jobs.job import Job, JobState
 from penstock.jobs.position import Position
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError, LostError, forgotten
-from penstock.jobs.redis.codec import encode_error
+from penstock.jobs.redis.codec import encode_error, encode_event
 from penstock.jobs.redis.commits import Commit, Commits
 from penstock.jobs.redis.link import Link
 from penstock.jobs.redis.readers import Readers
@@ -49,8 +49,8 @@ class RedisLog:
         self._commits = commits
         self._changed = changed
         self._watching = 0
-        self.writing = False
-        """Whether this process holds the lease, as far as it knows."""
+        self._writes: int | None = None
+        """The epoch in which this process does."""
         self._handed = 0
         """Events on their way included: several answers of one job write at the same time."""
         self._waits_since_s = inf
@@ -62,6 +62,11 @@ class RedisLog:
         return f"<RedisLog {self.job.job_id} {self.seen.last_id} readers={len(self.readers)}>"
 
     @property
+    def writing(self) -> bool:
+        """Whether this process holds the lease, as far as it knows."""
+        return self._writes is not None
+
+    @property
     def watched(self) -> bool:
         """Whether somebody here waits for anything to happen to it."""
         return bool(self._watching or self.writing or self.readers)
@@ -70,10 +75,6 @@ class RedisLog:
         """Take over what Redis said, and wake whoever waits for news."""
         self.seen = seen.after(self.seen)
         self._news.unpark_all()
-
-    def advance(self, last_id: int) -> None:
-        """There are events up to this one."""
-        self.learn(self.seen.with_last(last_id))
 
     def lose(self) -> None:
         """Redis does not know it any more."""
@@ -87,8 +88,7 @@ class RedisLog:
             self._changed(self)
 
     async def claim(self) -> int:
-        lease_s = str(self._link.lease_s)
-        told = await self._link.insist(scripts.CLAIM, self.job.job_id, lease_s)
+        told = await self._link.insist(scripts.CLAIM, self.job.job_id, str(self._link.lease_s))
         if not told:
             raise LeaseLostError
         return self.begin(Snapshot.of(told))
@@ -98,7 +98,7 @@ class RedisLog:
         # As it is: a Redis that came back may have lost what this process knew of.
         self.seen = claimed
         self._handed, self._waits_since_s = claimed.last_id, inf
-        self.writing = self.seen.terminal is None
+        self._writes = claimed.epoch if claimed.terminal is None else None
         self._news.unpark_all()
         self._changed(self)
         return self.seen.epoch
@@ -111,12 +111,13 @@ class RedisLog:
             await self._news.park()
             self._check(epoch)
         self._waits_since_s = inf
+        # Before it has a number: what cannot be encoded leaves no gap.
+        data, ends = encode_event(event), isinstance(event, Finished | Failed)
         self._handed += 1
         number = self._handed
-        written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
-        ends = isinstance(event, Finished | Failed)
+        written = await self._commits.write(Commit(self.job.job_id, epoch, number, data, ends))
         if not written or ends:
-            self._release(epoch)
+            self.release(epoch)
         if not written:
             raise LeaseLostError
         self.learn(self.seen.with_last(number, event if ends else None))
@@ -204,10 +205,10 @@ class RedisLog:
             self._watching -= 1
             self._changed(self)
 
-    def _release(self, epoch: int) -> None:
-        """Not the writer any more, unless another one here is."""
-        if epoch == self.seen.epoch:
-            self.writing = False
+    def release(self, epoch: int) -> None:
+        """Whoever wrote in `epoch` does so no more; another one here may."""
+        if epoch == self._writes:
+            self._writes = None
             self._changed(self)
 
     def _has_room(self) -> bool:
@@ -222,7 +223,7 @@ class RedisLog:
 
     def _check(self, epoch: int) -> None:
         if epoch != self.seen.epoch or self._over:
-            self._release(epoch)
+            self.release(epoch)
             raise LeaseLostError
 
     async def _unread(self) -> bool:

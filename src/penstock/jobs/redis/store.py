@@ -104,6 +104,8 @@ class RedisStore:
         return self.link.full
 
     async def give_back(self, log: Log, epoch: int) -> None:
+        if known := self._logs.get(log.job.job_id):
+            known.release(epoch)
         await self.link.insist(scripts.GIVE_BACK, log.job.job_id, epoch)
 
     async def _create(self, job: Job, line: str) -> RedisLog:
@@ -167,8 +169,8 @@ class RedisStore:
                 self._take(await self.link.beat(*mine))
                 await self.link.look_for_room()
                 self._watch.resume()
-            with trio.move_on_after(self._beat_s):
-                await self.link.lost.wait()
+                with trio.move_on_after(self._beat_s):
+                    await self.link.lost.wait()
 
     def _first(self, found: Sequence[Found]) -> RedisLog | None:
         return self._known(found[0]) if found else None

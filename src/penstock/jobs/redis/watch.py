@@ -8,6 +8,8 @@ does that, for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
+from math import inf
 from typing import Any
 
 import trio
@@ -20,6 +22,9 @@ from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
 
 BLOCK_MS = 1000
+BEGINNING = "0-0"
+SILENT_S = 60.0
+"""A stream into which nothing was put for as long is gone, as `wake` in `common.lua` has it."""
 SYNC = 256
 """Jobs in one script."""
 
@@ -33,6 +38,7 @@ class RedisWatch:
         self._link = link
         self._held = held
         self._changed: dict[RedisLog, None] = {}
+        self._heard_s = -inf
         self._more = trio.lowlevel.ParkingLot()
         self.work = trio.Event()
         """Set when there may be jobs in line; whoever looks for them puts another in its place."""
@@ -53,7 +59,10 @@ class RedisWatch:
         while True:
             while not self._changed:
                 await self._more.park()
-            batch = [self._changed.popitem()[0] for _ in range(min(len(self._changed), SYNC))]
+            # The oldest first: one whose reader moves on meanwhile goes behind the others.
+            batch = list(islice(self._changed, SYNC))
+            for each in batch:
+                del self._changed[each]
             try:
                 await self._sync(batch)
             except AwayError:
@@ -63,7 +72,7 @@ class RedisWatch:
     async def hear(self) -> None:
         """Take what others have to say, until cancelled."""
         async with self._link.connection() as client:
-            after = "0-0"
+            after = BEGINNING
             while True:
                 try:
                     after = await self._listen(client, after)
@@ -71,11 +80,18 @@ class RedisWatch:
                     # This connection hears of it before the other one does, or knows it to be back.
                     await trio.sleep(PROBE_S)
                     self.resume()
+                    # What came back may have another clock, which numbers what is put in there.
+                    after = BEGINNING
 
     async def _listen(self, client: GlideClient, after: str) -> str:
         key = f"{PREFIX}wake:{self._link.me}"
         options = StreamReadOptions(block_ms=BLOCK_MS)
         got: Any = await client.xread({key: after}, options)
+        if got:
+            self._heard_s = trio.current_time()
+        elif trio.current_time() - self._heard_s > SILENT_S:
+            # Whatever is put in there next may have a lower number: clocks are set back.
+            return BEGINNING
         for entries in (got or {}).values():
             for entry, pairs in entries.items():
                 after = entry.decode()
@@ -90,7 +106,7 @@ class RedisWatch:
         elif watched is None:
             return
         elif what == "last":
-            watched.advance(int(number))
+            watched.learn(watched.seen.with_last(int(number)))
         else:
             self.changed(watched)
 

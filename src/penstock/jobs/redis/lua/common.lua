@@ -117,13 +117,14 @@ end
 -- Its log stays for a moment, for those who have begun to read it.
 local function forget(id, linger_ms)
   local job = redis.call('HMGET', job_of(id), 'reserved', 'owner', 'key', 'listed')
-  if not job[1] then return end
   redis.call('DEL', job_of(id), watch_of(id))
   redis.call('PEXPIRE', log_of(id), linger_ms)
   redis.call('ZREM', due, id)
+  redis.call('HINCRBY', totals, 'jobs', -1)
+  -- Of one whose data were deleted by hand nobody knows more.
+  if not job[1] then return end
   if job[3] ~= '' then redis.call('HDEL', prefix .. 'keys:' .. job[2], job[3]) end
   if job[4] == '1' then redis.call('ZREM', prefix .. 'listed:' .. job[2], id) end
-  redis.call('HINCRBY', totals, 'jobs', -1)
   redis.call('HINCRBY', totals, 'bytes', -job[1])
 end
 

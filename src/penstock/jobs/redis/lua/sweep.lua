@@ -2,7 +2,8 @@
 local forgotten = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 200)) do
   local mine = redis.call('HGET', watch_of(id), me)
-  if (mine and mine ~= '') or furthest(id) >= 0 then
+  local read = (mine and mine ~= '') or furthest(id) >= 0
+  if read and redis.call('EXISTS', job_of(id)) == 1 then
     plan(id)
   else
     forget(id, 0)
