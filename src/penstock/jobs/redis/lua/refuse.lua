@@ -6,7 +6,9 @@ if job[1] and not job[2] then
   redis.call('HSETNX', job_of(id), 'refusal', error)
   local left = job[4] and job[4] ~= me and not alive(job[4])
   if left then redis.call('HINCRBY', job_of(id), 'epoch', 1) end
-  if left or redis.call('LREM', queue_of(job[1]), 1, id) > 0 then
+  local waited = not left and redis.call('LREM', queue_of(job[1]), 1, id) > 0
+  if waited then call_next(job[1]) end
+  if left or waited then
     write(id, string.format('%d', job[3] + 1), redis.call('HGET', job_of(id), 'refusal'), '1', now)
   else
     wake(job[4], id, 'look', 0)
