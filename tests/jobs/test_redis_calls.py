@@ -43,7 +43,9 @@ class House:
 async def opened_house(redis: RedisServer, clock: MockClock) -> AsyncIterator[House]:
     clock.autojump_threshold = 10 * QUIET_S
     async with AsyncExitStack() as stack:
-        stores = [await stack.enter_async_context(opened(make(redis))) for _ in range(3)]
+        stores = [make(redis) for _ in range(3)]
+        for store in stores:
+            await stack.enter_async_context(opened(store))
         yield House(*stores)
 
 
