@@ -114,7 +114,11 @@ def test_selectors_select_and_ports_are_named() -> None:
         for rule in policy["spec"]["ingress"]:
             assert {each["port"] for each in rule["ports"]} <= ports
     (scaler,) = kind("HorizontalPodAutoscaler")
-    assert scaler["spec"]["scaleTargetRef"]["name"] in named
+    scaled = scaler["spec"]["scaleTargetRef"]["name"]
+    assert scaled in named
+    assert scaler["spec"]["minReplicas"] >= 2
+    (deployment,) = [each for each in kind("Deployment") if each["metadata"]["name"] == scaled]
+    assert "replicas" not in deployment["spec"], "applying it would undo what the autoscaler did"
 
 
 def test_no_container_may_do_more_than_it_needs() -> None:

@@ -65,10 +65,11 @@ class Worker:
             self._more.set()
 
     async def _take(self, nursery: trio.Nursery) -> None:
-        """Each is inside before there is another look at what is free."""
+        """Each is inside before there is another look at what is free.
+
+        Also without room: whoever was called in vain hands that on by asking for nothing.
+        """
         for model, room in self._host.room().items():
-            if not room.free:
-                continue
             for taken in await self._store.take(model, room.free, room.slots):
                 inside = trio.Event()
                 nursery.start_soon(self._work, taken, inside)

@@ -47,17 +47,18 @@ local function claim(id, model, lease_s)
   lease(id, model, lease_s)
 end
 
--- The worker that has asked for the most more than there was, if any has.
+-- The worker that has asked for the most more than there was, if any has, and how much that is.
 local function idle_worker(model)
-  local worker = redis.call('ZREVRANGE', idle_of(model), 0, 0)[1]
-  while worker and not alive(worker) do
-    redis.call('ZREM', idle_of(model), worker)
-    worker = redis.call('ZREVRANGE', idle_of(model), 0, 0)[1]
+  local found = redis.call('ZREVRANGE', idle_of(model), 0, 0, 'WITHSCORES')
+  while found[1] and not alive(found[1]) do
+    redis.call('ZREM', idle_of(model), found[1])
+    found = redis.call('ZREVRANGE', idle_of(model), 0, 0, 'WITHSCORES')
   end
-  return worker
+  return found[1], tonumber(found[2] or '0')
 end
 
--- One of them hears that there is something.
+-- One of them hears that there is something. One with score 0 has room, but had not enough for
+-- whoever was first in line.
 local function call_worker(model, answers)
   local worker = idle_worker(model)
   if not worker then return end
@@ -65,6 +66,13 @@ local function call_worker(model, answers)
     redis.call('ZREM', idle_of(model), worker)
   end
   wake(worker, '-', 'work', 0)
+end
+
+-- Whoever is first in line now may fit where the one before did not, or where nobody was called.
+local function call_next(model)
+  local id = redis.call('LINDEX', queue_of(model), 0)
+  local answers = id and redis.call('HGET', job_of(id), 'answers')
+  if answers then call_worker(model, answers) end
 end
 
 -- How far the furthest reader in other processes is, or -1 without one. Those of the dead go.

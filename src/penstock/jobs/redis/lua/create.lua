@@ -13,8 +13,9 @@ if tonumber(taken[1] or '0') >= tonumber(most)
     or tonumber(taken[2] or '0') + tonumber(reserved) > tonumber(bytes) then
   return {'full', held()}
 end
-if line ~= '' and redis.call('LLEN', queue_of(model)) >= tonumber(line) and not idle_worker(model) then
-  return {'busy', held()}
+if line ~= '' and redis.call('LLEN', queue_of(model)) >= tonumber(line) then
+  local _, free = idle_worker(model)
+  if free <= 0 then return {'busy', held()} end
 end
 redis.call('HSET', job_of(id), 'model', model, 'order', order, 'reserved', reserved, 'owner', owner, 'key', key,
   'listed', listed, 'keep', keep, 'last', '0', 'acknowledged', '0', 'epoch', '0', 'idle', now, 'answers', answers)

@@ -11,6 +11,7 @@ if job[1] == epoch and not job[2] then
     write(id, string.format('%d', job[6] + 1), job[5], '1')
   else
     redis.call('LPUSH', queue_of(job[3]), id)
+    redis.call('ZREM', idle_of(job[3]), me)
     call_worker(job[3], job[4])
   end
 end

@@ -7,6 +7,7 @@ if job[1] and not job[2] then
   local waits = redis.call('LREM', queue_of(job[1]), 1, id) > 0
   local left = not waits and (not job[4] or (job[4] ~= me and not alive(job[4])))
   if left then redis.call('HINCRBY', job_of(id), 'epoch', 1) end
+  if waits then call_next(job[1]) end
   if waits or left then
     write(id, string.format('%d', job[3] + 1), redis.call('HGET', job_of(id), 'refusal'), '1')
   else

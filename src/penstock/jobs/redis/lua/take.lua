@@ -27,12 +27,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases_of(model), '-inf', earlie
     fits = fits and take(id)
   end
 end
-local id = next_in_line()
+local id, moved = next_in_line(), false
 while id and fits do
   fits = over(id) or take(id)
-  if fits then redis.call('LPOP', queue_of(model)) end
+  if fits then moved = redis.call('LPOP', queue_of(model)) end
   id = next_in_line()
 end
 redis.call('ZREM', idle_of(model), me)
-if left > 0 and fits then redis.call('ZADD', idle_of(model), left, me) end
+-- One that was called and has no room for anything hands the call on.
+if moved or count == '0' then call_next(model) end
+if left > 0 then redis.call('ZADD', idle_of(model), fits and left or 0, me) end
 return taken
