@@ -25,13 +25,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from delivered import metrics, server
 from gpu_budget import PARTS, Budget, order
 from gpu_report import show, write_plot
@@ -117,12 +117,12 @@ def about(given: argparse.Namespace) -> Results:
         "date": date.today().isoformat(),
         "command": " ".join(["python", *sys.argv]),
         "gpu": lines.splitlines() if given.device == "cuda" else None,
-        "versions": {"python": sys.version.split()[0], **versions()},
+        "versions": {
+            "python": sys.version.split()[0],
+            "onnxruntime": f"{ort.__version__}, CUDA {ort.cuda_version}",
+            "numpy": np.__version__,
+        },
     }
-
-
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("onnxruntime-gpu", "onnx", "numpy")}
 
 
 def attempt(

@@ -127,9 +127,8 @@ def test_a_model_that_no_cpu_runs_is_refused_with_what_cuda_lacks(tmp_path: Path
     lines: list[str] = []
     with pytest.raises(ModelError, match="bfloat16, for which the CPU has no kernels"):
         Opener("auto", 1, lines.append).open("small", folder)
-    assert re.fullmatch(
-        r"small runs on the CPU: (lib\S+ is missing|there is no NVIDIA .*); .+", *lines
-    )
+    (line,) = lines
+    assert re.match(r"small runs on the CPU: (lib\S+ is missing|there is no NVIDIA)", line)
 
 
 @built

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import onnxruntime as ort
 from replay import replay
 
 import wire
@@ -40,7 +40,7 @@ class Peer:
     def about(self) -> dict[str, object]:
         files = self.model.file.parent.glob("model.onnx*")
         return {
-            "versions": f"onnxruntime-gpu {version('onnxruntime-gpu')}",
+            "versions": f"onnxruntime {ort.__version__}",
             "bytes": sum(file.stat().st_size for file in files),
             "kv_bytes": self.model.spec.kv_bytes_per_token,
         }
