@@ -96,7 +96,13 @@ def server(
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        banner = next(line for line in process.stderr if "http://" in line)
+        said = []
+        for banner in process.stderr:
+            said.append(banner)
+            if "http://" in banner:
+                break
+        else:
+            raise SystemExit(f"the server ended: {''.join(said)[-500:]}")
         match = re.search(r":(\d+)\s*$", banner)
         assert match is not None
         yield process, int(match[1])

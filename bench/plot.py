@@ -15,6 +15,10 @@ COLOURS = {
     "llama": "#c98b2b",
     "transformers": "#5b9e6f",
     "torch": "#8a6bbf",
+    "captured": "#1b5fb3",
+    "bfloat16": "#6aa5ea",
+    "bare": "#8a8f98",
+    "http": "#2a7de1",
 }
 STYLE = (
     "<style>text{font:11px system-ui,sans-serif;fill:#24292f}.title{font-weight:600;font-size:12px}"

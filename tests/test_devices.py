@@ -13,7 +13,7 @@ from penstock.devices import Opener, lack_of_cuda, why_not
 from penstock.engine.cuda_lack import NO_DRIVER, NOT_BUILT
 from penstock.engine.model import ModelError, load_model
 from penstock.engine.session import CUDA, CudaError, open_on_cuda, providers
-from penstock.export import export_model
+from penstock.export import Dtype, export_model
 from penstock.models import embedded_model
 from tests.export.checkpoints import TINY, write_checkpoint
 
@@ -91,12 +91,16 @@ def with_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.devices.lack_of_cuda", lambda: None)
 
 
-@pytest.fixture
-def in_float16(tmp_path: Path) -> Path:
+def exported(tmp_path: Path, dtype: Dtype) -> Path:
     config = {**TINY, "max_position_embeddings": 64}
     write_checkpoint(tmp_path / "source", config)
-    export_model(tmp_path / "source", tmp_path / "out", dtype="fp16")
+    export_model(tmp_path / "source", tmp_path / "out", dtype=dtype)
     return tmp_path / "out"
+
+
+@pytest.fixture
+def in_float16(tmp_path: Path) -> Path:
+    return exported(tmp_path, "fp16")
 
 
 @built
@@ -111,6 +115,26 @@ def test_a_session_that_fell_back_is_explained_and_opened_on_the_cpu(in_float16:
     )
     with pytest.raises(ModelError, match=r"device cuda: .*(missing|driver).*--device cpu"):
         Opener("cuda", 1, lines.append).open("small", in_float16)
+
+
+@built
+@pytest.mark.usefixtures("with_a_driver")
+def test_a_model_that_no_cpu_runs_is_refused_with_what_cuda_lacks(tmp_path: Path) -> None:
+    """Where CUDA fails, onnxruntime goes to the CPU, and has no kernels there to tell of it."""
+    folder = exported(tmp_path, "bf16")
+    with pytest.raises(ModelError, match=r"device cuda: .*(missing|driver).*--device cpu"):
+        Opener("cuda", 1, lambda line: None).open("small", folder)
+    lines: list[str] = []
+    with pytest.raises(ModelError, match="bfloat16, for which the CPU has no kernels"):
+        Opener("auto", 1, lines.append).open("small", folder)
+    (line,) = lines
+    assert re.match(r"small runs on the CPU: (lib\S+ is missing|there is no NVIDIA)", line)
+
+
+@built
+def test_captured_steps_are_asked_for_and_not_had_without_a_device(in_float16: Path) -> None:
+    with pytest.raises(CudaError, match="penstock doctor"):
+        load_model(in_float16, device="cuda", capture_rows=8)
 
 
 @pytest.mark.usefixtures("with_a_driver")

@@ -118,16 +118,20 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())["shapes"]["tiny"]
-    assert set(found.get("failed", {})) <= {"peers"}
-    assert found["skipped"] == []
+    assert set(found.get("failed", {})) <= {"transformers", "torch"}
+    assert "skipped" not in found
     facts = found["facts"]
     assert facts["prefix_binding"]["parked_rows_untouched"]
     assert facts["prefix_binding"]["largest_difference"] == 0
     assert facts["leftovers_do_not_matter"]
     assert set(facts["batch_invariance"].values()) == {0.0}
     assert not facts["several_rows_of_several_tokens"]["works"]
-    assert found["tokens_s"]["penstock"].keys() == {"1", "4"}
-    assert found["delivered"]["2"]["http"] > 0
+    assert not [name for name, answer in facts.items() if "failed" in str(answer)]
+    for name in ("penstock", "captured"):
+        assert found["tokens_s"][name].keys() == {"1", "4"}
+    assert found["about_captured"]["captured"] == []  # there are no CUDA graphs on a CPU
+    assert found["first_token_s"]["penstock"].keys() == {"64"}
+    assert found["delivered"]["2"].keys() == {"bare", "http", "ratio"}
     assert (tmp_path / "gpu.svg").read_text().startswith("<svg")
 
 

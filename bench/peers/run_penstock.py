@@ -1,13 +1,13 @@
-"""Penstock's engine as a peer: `python run_penstock.py MODEL THREADS [DEVICE CONTEXT CHUNK]`."""
+"""Penstock's engine as a peer: `run_penstock.py MODEL THREADS [DEVICE CONTEXT CHUNK CAPTURED]`."""
 
 from __future__ import annotations
 
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import onnxruntime as ort
 from replay import replay
 
 import wire
@@ -28,23 +28,27 @@ class Peer:
         device: Literal["cpu", "cuda"] = "cpu",
         context: str = str(CONTEXT),
         chunk: str = str(CHUNK),
+        captured: str = "0",
     ) -> None:
         self.context, self.chunk = int(context), int(chunk)
-        self.model = load_model(Path(folder), device=device, threads=int(threads))
+        self.model = load_model(
+            Path(folder), device=device, threads=int(threads), capture_rows=int(captured)
+        )
         self.sequences: list[EngineSequence] = []
         self.engine = self.make_engine(1)
 
     def about(self) -> dict[str, object]:
         files = self.model.file.parent.glob("model.onnx*")
         return {
-            "versions": f"onnxruntime-gpu {version('onnxruntime-gpu')}",
+            "versions": f"onnxruntime {ort.__version__}",
             "bytes": sum(file.stat().st_size for file in files),
             "kv_bytes": self.model.spec.kv_bytes_per_token,
         }
 
-    def make_engine(self, slots: int) -> Engine:
+    def make_engine(self, slots: int, context: int = 0) -> Engine:
         # Nothing is shared between prompts: every token of every prompt is computed.
-        return Engine(self.model, slots=slots, max_len=self.context, prefill_chunk=self.chunk)
+        length = context or self.context
+        return Engine(self.model, slots=slots, max_len=length, prefill_chunk=self.chunk)
 
     def prefill(self, ids: list[int]) -> dict[str, float]:
         started = time.perf_counter()
@@ -53,8 +57,8 @@ class Peer:
         self.engine.close(sequence)
         return {"seconds": taken}
 
-    def open(self, prompts: list[list[int]]) -> dict[str, list[int]]:
-        self.engine = self.make_engine(len(prompts))
+    def open(self, prompts: list[list[int]], context: int = 0) -> dict[str, list[int]]:
+        self.engine = self.make_engine(len(prompts), context)
         opened = [self.first(ids) for ids in prompts]
         self.sequences = [sequence for sequence, _ in opened]
         return {"tokens": [token for _, token in opened]}
@@ -77,7 +81,8 @@ class Peer:
         return replay(self.make_engine(16), requests)
 
     def first(self, ids: list[int]) -> tuple[EngineSequence, int]:
-        prompt = Prompt(tuple(ids), self.context, Sampling(temperature=0), seed=0, ignore_eos=True)
+        greedy, length = Sampling(temperature=0), self.engine.max_len
+        prompt = Prompt(tuple(ids), length, greedy, seed=0, ignore_eos=True)
         sequence = self.engine.open(prompt)
         self.engine.admit(sequence)
         result = None

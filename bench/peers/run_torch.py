@@ -21,29 +21,29 @@ class Peer:
         self, folder: str, threads: str, dtype: str, device: str = "cpu", context: str = "1024"
     ) -> None:
         torch.set_num_threads(int(threads))
-        self.device, self.context = device, int(context)
+        self.device, self.context, self.uncaptured = device, int(context), ""
         self.model = make_model(folder, getattr(torch, dtype), device).eval()
         self.close()
 
     def about(self) -> dict[str, object]:
         name = torch.cuda.get_device_name() if self.device == "cuda" else "cpu"
-        return {"versions": f"torch {torch.__version__} on {name}"}
+        return {"versions": f"torch {torch.__version__} on {name}", "uncaptured": self.uncaptured}
 
     def prefill(self, ids: list[int]) -> dict[str, float]:
-        self.begin(1)
+        self.begin()
         rows = torch.tensor([ids], device=self.device)
         started = time.perf_counter()
         self.forward(rows, torch.arange(len(ids), device=self.device)).tolist()
         return {"seconds": time.perf_counter() - started}
 
-    def open(self, prompts: list[list[int]]) -> dict[str, list[int]]:
-        self.begin(len(prompts))
+    def open(self, prompts: list[list[int]], context: int = 0) -> dict[str, list[int]]:
+        self.begin(context)
         rows = torch.tensor(prompts, device=self.device)
         places = torch.arange(rows.shape[1], device=self.device)
         self.tokens = self.forward(rows, places)[:, None].clone()
         self.place = torch.tensor([rows.shape[1]], device=self.device)
         if self.device == "cuda":
-            self.capture()
+            self.try_to_capture()
         return {"tokens": self.tokens[:, 0].tolist()}
 
     def decode(self, steps: int, before: int) -> dict[str, object]:
@@ -61,9 +61,10 @@ class Peer:
         self.tokens = self.place = torch.empty(0)
         return {}
 
-    def begin(self, rows: int) -> None:
+    def begin(self, context: int = 0) -> None:
         self.close()
-        self.cache = StaticCache(config=self.model.config, max_cache_len=self.context)
+        length = context or self.context
+        self.cache = StaticCache(config=self.model.config, max_cache_len=length)
 
     @torch.inference_mode()
     def forward(self, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -79,6 +80,13 @@ class Peer:
             self.advance()
         else:
             self.graph.replay()
+
+    def try_to_capture(self) -> None:
+        """Without a graph the loop is slower and still a measurement; `about` says which it was."""
+        try:
+            self.capture()
+        except RuntimeError as error:
+            self.graph, self.uncaptured = None, str(error).splitlines()[0][:200]
 
     def capture(self) -> None:
         """After a warm-up on a side stream, as capturing asks for."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from penstock.engine.cuda_lack import NO_DRIVER, NOT_BUILT, UNKNOWN, Lack, explain
+from penstock.engine.cuda_lack import NO_DRIVER, NOT_BUILT, Lack, explain
 from penstock.engine.folder import ModelFolder
 from penstock.engine.model import CudaError, Model, ModelError, load_model
 from penstock.engine.session import CUDA, providers
@@ -61,7 +61,7 @@ class Opener:
                 folder, device="cuda", threads=self._threads, capture_rows=self._capture_rows
             )
         except CudaError as error:
-            lack = error.lack or why_not(CUDA) or UNKNOWN
+            lack = error.lack or why_not(CUDA) or error.otherwise
             if self._device == "cuda":
                 raise ModelError(f"device cuda: {lack}, or start with --device cpu") from None
             self._report(f"{name} runs on the CPU: {lack}")

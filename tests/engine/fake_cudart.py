@@ -79,14 +79,14 @@ class FakeCudart:
             return 1
         for line in range(height):
             ctypes.memmove(to + line * to_pitch, source + line * pitch, width)
-        self.unsettled += 1
-        if any(
-            start <= each < start + len(b)
-            for start, b in self.host.items()
-            for each in (to, source)
-        ):
+        # A copy to the host is there when the call returns.
+        self.unsettled += not self._on_host(to)
+        if self._on_host(to) or self._on_host(source):
             self.bus_bytes += width * height
         return 0
+
+    def _on_host(self, address: int) -> bool:
+        return any(start <= address < start + len(b) for start, b in self.host.items())
 
     def _settle(self, _: int | None) -> None:
         self.unsettled = 0

@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from penstock.engine.captures import graph_ids
@@ -54,6 +55,10 @@ class FakeBinding:
             self._sent[name] = ctypes.create_string_buffer(ctypes.string_at(address, size), size)
             address = ctypes.addressof(self._sent[name])
         self.real.bind_input(name, device, number, kind, shape, address)
+
+    def bind_cpu_input(self, name: str, array: npt.NDArray[Any]) -> None:
+        address = int(array.ctypes.data)
+        self.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), address)
 
     def bind_output(
         self,
@@ -119,6 +124,9 @@ class FakeSession:
         if (inputs, outputs) != (binding.inputs, binding.outputs):
             raise RuntimeError(f"graph {graph_id} was captured with other addresses or shapes")
         self.real.run_with_iobinding(captured.real)
+
+    def get_providers(self) -> list[str]:
+        return list(self.real.get_providers())
 
     def get_inputs(self) -> Any:  # noqa: ANN401
         return self.real.get_inputs()

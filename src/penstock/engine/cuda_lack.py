@@ -25,6 +25,10 @@ class Lack:
 
 
 NOT_BUILT = Lack("the onnxruntime that is installed is without CUDA", INSTALL)
+NO_KERNEL = Lack(
+    "onnxruntime has no CUDA kernel for a part of the model",
+    "a newer onnxruntime-gpu may have it, or make a file with `penstock export --device cuda`",
+)
 NO_DRIVER = Lack("there is no NVIDIA driver here", DRIVER)
 
 _OPEN = "cannot open shared object file"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from penstock.engine.cuda_lack import UNKNOWN, Lack, explain
+from penstock.engine.cuda_lack import NO_KERNEL, UNKNOWN, Lack, explain
 from penstock.engine.signature import BFLOAT16_TYPE
 from penstock.engine.spec import ModelError
 
@@ -25,12 +25,16 @@ _NO_KERNEL = "Could not find an implementation"
 
 
 class CudaError(ModelError):
-    """The model does not run on CUDA. `lack` says why; None where onnxruntime did not tell."""
+    """The model does not run on CUDA. `lack` says why; None where onnxruntime did not tell.
 
-    def __init__(self, lack: Lack | None, graph: Path) -> None:
+    `otherwise` is what it comes to where CUDA itself turns out to work.
+    """
+
+    def __init__(self, lack: Lack | None, graph: Path, otherwise: Lack = UNKNOWN) -> None:
         told = lack or f"onnxruntime opened {graph} without it; `penstock doctor` says why"
         super().__init__(f"device cuda: {told}, or start with --device cpu")
         self.lack = lack
+        self.otherwise = otherwise
 
 
 def providers() -> list[str]:
@@ -77,6 +81,9 @@ def open_on_cuda(
             raise ModelError(
                 f"CUDA graphs: onnxruntime cannot capture {graph}; {WITHOUT}"
             ) from None
+        if _NO_KERNEL in str(error):
+            # On the CPU, as a rule, to which it went without a word, and which has no bfloat16.
+            raise CudaError(None, graph, NO_KERNEL) from None
         if (lack := explain(str(error))) is UNKNOWN:
             raise _cannot_open(graph, error) from None
         raise CudaError(lack, graph) from None
