@@ -49,6 +49,7 @@ class ChatBody(Body):
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    function_call: str | dict[str, Any] | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -78,7 +79,10 @@ def parse_chat(body: bytes) -> Asked:
     """A chat completion request. Raises `PenstockError` for anything else."""
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
-    refuse(chat_template=chat.chat_template is not None)
+    refuse(
+        chat_template=chat.chat_template is not None,
+        function_call=chat.function_call not in (None, "auto", "none"),
+    )
     common = _common(chat) | {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
