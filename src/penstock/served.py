@@ -135,9 +135,14 @@ class Served(Offered):
         wanted = request.max_tokens or min(default, max(room, 1))
         if wanted <= room:
             return wanted
+        # Clients that shorten a conversation by themselves look for some of these words.
+        limit = f"this model's maximum context length is {self.max_len} tokens"
+        if room < 1:
+            message = f"the prompt is too long: it has {prompt_tokens} tokens, {limit}; shorten it"
+            raise PenstockError(CONTEXT_LENGTH, message, param=request.prompt_field)
         raise PenstockError(
             CONTEXT_LENGTH,
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {wanted}, but this model's "
-            f"context holds {self.max_len}; shorten the prompt or lower max_tokens",
-            param=request.prompt_field if room < 1 or not request.max_tokens else "max_tokens",
+            f"the prompt has {prompt_tokens} tokens and max_tokens is {wanted}, {limit}; "
+            "shorten the prompt or lower max_tokens",
+            param="max_tokens",
         )

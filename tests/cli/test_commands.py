@@ -90,7 +90,7 @@ def test_a_chat_answer_does_not_repeat_the_question(invoke: Invoke) -> None:
 
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_printed(invoke: Invoke) -> None:
     asked = ("generate", "Once upon a time", "--max-tokens", "9", "--max-len", "8")
-    assert "context holds 8" in one_line(invoke(*asked))
+    assert "maximum context length is 8 tokens" in one_line(invoke(*asked))
 
 
 def test_generate_fills_no_gap_in_a_chat(invoke: Invoke) -> None:

@@ -44,7 +44,7 @@ REFUSALS = {
     "text_generation_client.py": "ValidationError",
     "huggingface.py": "ValidationError",
     "langchain_chat.py": CHAT_REFUSAL,
-    "litellm_chat.py": "BadRequestError",
+    "litellm_chat.py": "ContextWindowExceededError",
     "llm_chat.py": CHAT_REFUSAL,
     "anthropic_messages.py": "BadRequestError invalid_request_error",
     "anthropic.mjs": "BadRequestError invalid_request_error",

@@ -40,6 +40,7 @@ def asked(**fields: object) -> Grammar:
     [
         ({"response_format": {"type": "json_schema", "json_schema": WRAPPED}}, "response_format"),
         ({"response_format": {"type": "json_object", "value": SCHEMA}}, "response_format"),
+        ({"response_format": {"type": "json", "value": SCHEMA}}, "response_format"),
         ({"guided_json": SCHEMA}, "guided_json"),
         ({"guided_json": json.dumps(SCHEMA)}, "guided_json"),
     ],
@@ -51,6 +52,9 @@ def test_a_schema_is_the_same_wherever_it_stands(fields: dict[str, object], para
 
 def test_other_forms() -> None:
     assert lean(asked(response_format={"type": "json_object"}).text) == {"type": "object"}
+    # As huggingface_hub sent it up to 0.33.
+    pattern = {"type": "regex", "value": "a|b"}
+    assert asked(response_format=pattern) == Grammar("regex", "a|b", "response_format")
     assert asked(guided_regex="a|b") == Grammar("regex", "a|b", "guided_regex")
     assert asked(guided_grammar='start: "a"') == Grammar("lark", 'start: "a"', "guided_grammar")
     choice = 'start: "a\\"b" | "é\\n"'

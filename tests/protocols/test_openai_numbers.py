@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import INVALID_JSON, INVALID_VALUE
+from penstock.errors import CONTEXT_LENGTH, INVALID_JSON, INVALID_VALUE
 from penstock.protocols.common import MAX_BIASES
 from penstock.protocols.openai import parse_chat, parse_completion
 
@@ -34,6 +34,14 @@ def test_a_bad_number_is_refused_by_name(field: str) -> None:
         error = refusal(parse_chat, chat(**{field: value}))
         assert (error.kind.status, error.param) == (400, field), value
         assert field in error.message
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_more_tokens_than_any_context_holds(field: str) -> None:
+    """Clients shorten a conversation by this code, before a model is asked or after."""
+    for value in (2**20 + 1, 10**9, 2**63):
+        error = refusal(parse_chat, chat(**{field: value}))
+        assert (error.kind, error.param) == (CONTEXT_LENGTH, field), value
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,16 @@ def test_a_template_of_the_client_is_refused(template: str) -> None:
     assert (error.kind, error.param) == (UNSUPPORTED, "chat_template")
 
 
+@pytest.mark.parametrize("choice", [{"name": "f"}, "f"])
+def test_a_function_that_must_be_called_the_old_way_is_refused(choice: object) -> None:
+    """`functions` alone is like `tools` that the model need not call."""
+    old = {"functions": [{"name": "f", "parameters": {}}]}
+    error = refusal(parse_chat, chat(**old, function_call=choice))
+    assert (error.kind, error.param) == (UNSUPPORTED, "function_call")
+    for free in ("auto", "none", None):
+        assert parse_chat(chat(**old, function_call=free)).request.tools is None
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("best_of", 2)],

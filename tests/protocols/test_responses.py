@@ -134,6 +134,15 @@ def test_a_format_binds_the_answer(form: dict[str, object]) -> None:
     assert (grammar.kind, grammar.param) == ("json", "text.format")
 
 
+def test_a_format_binds_text_and_a_forced_call_has_none() -> None:
+    """instructor sends both, with one schema."""
+    free = parse(body(tools=[TOOL], text=JSON)).request
+    forced = parse(body(tools=[TOOL], text=JSON, tool_choice="required")).request
+    assert None not in (free.tools, free.grammar)
+    assert forced.tools is not None
+    assert (forced.tools.forced, forced.grammar) == (True, None)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -155,7 +164,6 @@ def test_a_format_binds_the_answer(form: dict[str, object]) -> None:
         ({"tools": [{"type": MARKER}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [TOOL], "tool_choice": {"type": MARKER}}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": "required", "text": JSON}, "tool_choice"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"conversation": MARKER}, "conversation"),

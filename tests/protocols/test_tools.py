@@ -72,6 +72,18 @@ def test_what_is_refused(fields: dict[str, object], param: str) -> None:
     assert (error.kind, error.param) == (INVALID_VALUE, param)
 
 
+@pytest.mark.parametrize("form", [{"type": "json_object"}, {"type": "text"}])
+def test_a_format_binds_text_and_a_forced_call_has_none(form: dict[str, str]) -> None:
+    """Clients send both: the format is that of answers that are no call."""
+    both = {"tools": [TOOL], "response_format": form}
+    forced = parse_chat(chat(**both, tool_choice="required")).request
+    assert forced.tools is not None
+    assert (forced.tools.forced, forced.grammar) == (True, None)
+    assert (parse_chat(chat(**both)).request.grammar is None) == (form["type"] == "text")
+    error = refusal(parse_chat, chat(**both | {"response_format": {}}, tool_choice="required"))
+    assert error.param == "response_format.type"
+
+
 @pytest.mark.parametrize(
     "call",
     [{}, {"function": MARKER}, {"function": {}}, {"function": {"name": "f", "arguments": "{"}}],

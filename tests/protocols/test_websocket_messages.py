@@ -169,6 +169,12 @@ def test_a_malformed_message_gives_a_reason_that_fits_a_close_frame(text: str) -
         ({"prompt": "x", "logprobs": True}, "logprobs"),
         ({"prompt": "x", "logprobs": 0}, "logprobs"),
         ({"prompt": "x", "top_logprobs": 2}, "top_logprobs"),
+        ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": "x", "best_of": 2}, "best_of"),
+        ({"prompt": "x", "tool_choice": "required"}, "tool_choice"),
+        ({"prompt": "x", "tool_choice": {"function": {"name": "f"}}}, "tool_choice"),
+        ({"prompt": "x", "max_completion_tokens": 0}, "max_completion_tokens"),
     ],
 )
 def test_a_start_with_a_bad_value_is_understood_and_refused(

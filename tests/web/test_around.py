@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -73,6 +74,25 @@ async def test_a_named_origin_may_ask(origins: str) -> None:
     assert (status, headers["x"]) == (200, "y")
     assert headers["access-control-allow-origin"] == "https://a.example"
     assert headers["vary"] == "Origin"
+
+
+async def test_a_page_may_send_what_its_client_sends_and_read_what_that_needs() -> None:
+    """OpenAI's and Anthropic's clients add headers of their own, and jobs can be deleted."""
+    app = wrap(Echo(), Settings(cors_origins="https://a.example"))
+    _, headers = await ask(
+        app,
+        method="OPTIONS",
+        origin="https://a.example",
+        access_control_request_method="DELETE",
+        access_control_request_headers="authorization,anthropic-version,x-stainless-lang",
+    )
+    allowed = headers["access-control-allow-headers"]
+    assert {"anthropic-version", "x-stainless-lang"} < {*re.split(", ?", allowed)}
+    assert "DELETE" in headers["access-control-allow-methods"]
+    assert headers["vary"] == "Origin, Access-Control-Request-Headers"
+    _, headers = await ask(app, origin="https://a.example")
+    exposed = headers["access-control-expose-headers"].split(", ")
+    assert {"x-request-id", "retry-after", "x-should-retry", "idempotency-replayed"} == {*exposed}
 
 
 async def test_another_origin_gets_no_leave() -> None:

@@ -28,6 +28,24 @@ def app(model: Model, tokenizer: Tokenizer) -> App:
     return App(assemble(Settings(slots=2), "default", make_engine(model, slots=2), tokenizer))
 
 
+@pytest.mark.parametrize(
+    ("asked", "param", "told"),
+    [
+        ({"prompt": "word " * 500}, "prompt", "prompt is too long"),
+        ({"prompt": "Once", "max_tokens": 900}, "max_tokens", "lower max_tokens"),
+    ],
+)
+async def test_what_does_not_fit_is_said_in_words_that_clients_look_for(
+    app: App, asked: dict[str, object], param: str, told: str
+) -> None:
+    """litellm and pydantic-ai know by the first, langchain by the second, where codes are lost."""
+    async with running(app):
+        error = (await fetch(post(app, TEXT, asked))).json["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert "this model's maximum context length is 192 tokens" in error["message"]
+    assert told in error["message"]
+
+
 async def test_a_gap_is_filled_the_same_streamed_and_whole(app: App) -> None:
     async with running(app):
         whole = await fetch(post(app, TEXT, GAP))

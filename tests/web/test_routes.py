@@ -165,6 +165,8 @@ async def test_an_event_source_that_reconnects_is_sent_away_politely(app: App) -
         )
     assert first.body.startswith(b"event: token\nid: job_")
     assert (again.status, again.body) == (204, b"")
+    # RFC 9110 8.6 forbids it there.
+    assert b"content-length" not in again.headers
 
 
 async def test_silence_before_the_first_token_sends_headers_and_a_heartbeat(

@@ -84,6 +84,36 @@ def test_requests_in_one_packet_are_answered_in_turn(server: Server) -> None:
     assert answers.count(b'"finish_reason"') == 2
 
 
+@pytest.mark.parametrize(
+    "line", ["POST /nope", "GET /v1/chat/completions", "PUT /v1/models", "POST /v1/jobs/x/cancel"]
+)
+def test_who_is_answered_before_the_body_has_come_is_told_that_nothing_more_is_read(
+    server: Server, line: str
+) -> None:
+    """A client that keeps connections would send its next request into one that is closed."""
+    head = f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n".encode()
+    with Raw(server) as peer:
+        peer.send(head)
+        said = peer.read_until(b"}}")
+        peer.send(b"{}")
+        peer.read_all()
+    assert b"\r\nconnection: close\r\n" in said.lower()
+    with Raw(server) as peer:
+        peer.send(head + b"{}")
+        assert b"connection: close" not in peer.read_until(b"}}").lower()
+        peer.send(post("/v1/completions", SHORT))
+        peer.read_until(b'"usage"')
+
+
+def test_a_refused_handshake_says_that_it_ends_the_connection(server: Server) -> None:
+    offer = b"Sec-WebSocket-Protocol: other\r\n"
+    with Raw(server) as peer:
+        peer.send(HANDSHAKE.replace(b"Host: x\r\n", b"Host: x\r\n" + offer))
+        said = peer.read_all()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nconnection: close\r\n" in said.lower()
+
+
 def test_upgrade_to_http2_is_ignored(server: Server) -> None:
     upgrade = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"]
     with Raw(server) as peer:
@@ -183,7 +213,7 @@ def test_peer_that_does_not_close_after_our_last_words_is_cut(server: Server) ->
 
     with Raw(server) as peer:
         peer.send(HANDSHAKE, frame(TEXT, b"{"))
-        assert peer.read_all().endswith(b"\x88\x02\x11\x30")
+        assert peer.read_all().endswith(b"\x88\x0a\x11\x30not JSON")
         wait_until(is_cut, "reset")
 
 

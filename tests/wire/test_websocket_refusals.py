@@ -39,6 +39,8 @@ async def test_what_cannot_be_understood_closes_4400(server: Server, message: st
     async with connect(server) as peer:
         await peer.socket.send_message(message)
         assert await peer.close_code() == 4400
+        # A developer sees it in the browser's console.
+        assert peer.socket.closed.reason
 
 
 async def test_binary_closes_1003(server: Server) -> None:

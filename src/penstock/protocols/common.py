@@ -9,7 +9,13 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError, invalid, unsupported
+from penstock.errors import (
+    CONTEXT_LENGTH,
+    INVALID_VALUE,
+    PenstockError,
+    invalid,
+    unsupported,
+)
 from penstock.protocols.earlier_calls import parse_calls
 from penstock.requests import Biases, Message, Sampling, TemplateOptions
 
@@ -62,6 +68,9 @@ BOUNDS: Mapping[str, Bounds] = {
 }
 """Kept apart from the types: a wrong type is a malformed message, a wrong value is refused, and
 the WebSocket protocol closes for the former only."""
+
+LENGTHS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens"})
+"""Tokens of an answer: more than the bound is more than any model's context holds."""
 
 
 class TextPart(msgspec.Struct):
@@ -171,7 +180,8 @@ def check_bounds(body: msgspec.Struct, table: Mapping[str, Bounds] = BOUNDS) -> 
     for name in body.__struct_fields__:
         value, bounds = getattr(body, name), table.get(name)
         if bounds is not None and value is not None and value not in bounds:
-            raise invalid(name, f"{name} must be {bounds}")
+            kind = CONTEXT_LENGTH if name in LENGTHS and value > bounds.high else INVALID_VALUE
+            raise PenstockError(kind, f"{name} must be {bounds}", param=name)
 
 
 def refuse(**present: bool) -> None:

@@ -33,14 +33,19 @@ class GuidedBody(SamplingBody):
 
 
 def parse_response_format(given: Mapping[str, Any] | None) -> Grammar | None:
-    """OpenAI's `response_format`, or what huggingface_hub makes of it: `{type, value}`."""
+    """OpenAI's `response_format`, or what huggingface_hub makes of it: `{type, value}`.
+
+    Its types were json and regex up to 0.33.
+    """
     match given:
         case None | {"type": "text"}:
             return None
         case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
             return parse_schema(schema, "response_format")
-        case {"type": "json_object" | "json_schema", "value": dict() as schema}:
+        case {"type": "json" | "json_object" | "json_schema", "value": dict() as schema}:
             return parse_schema(schema, "response_format")
+        case {"type": "regex", "value": str(pattern)}:
+            return parse_regex(pattern, "response_format")
         case {"type": "json_schema"}:
             raise invalid("response_format", "response_format.json_schema.schema is required")
         case {"type": "json_object"}:

@@ -19,18 +19,9 @@ from penstock.events import Delta, Ended, Event, Failed, Figures, Finished, Term
 from penstock.jobs.job import JobState
 from penstock.protocols import sse
 from penstock.protocols.body import decode
-from penstock.protocols.common import (
-    Bounds,
-    ChatMessage,
-    check_bounds,
-    parse_messages,
-    parse_prompt,
-    parse_sampling,
-    refuse,
-    render_error,
-)
-from penstock.protocols.constraints import GuidedBody, parse_grammar
+from penstock.protocols.common import Bounds, render_error
 from penstock.protocols.openai_answer import render_usage
+from penstock.protocols.single import SingleBody, parse_single
 from penstock.requests import GenerateRequest
 
 RETRY_MS = 1000
@@ -38,21 +29,6 @@ MAX_KEY_CHARACTERS = 255
 MAX_POSITION_DIGITS = 18
 LIMIT = Bounds(1, 1000)
 DEFAULT_LIMIT = 100
-
-
-class JobBody(GuidedBody):
-    """POST /v1/jobs."""
-
-    prompt: str | list[Any] | None = None
-    messages: list[ChatMessage] | None = None
-    max_completion_tokens: int | None = None
-    window: int | None = None
-    logprobs: bool | int | None = None
-    top_logprobs: int | None = None
-    suffix: str | None = None
-    echo: bool | None = None
-    best_of: int | None = None
-    tool_choice: str | dict[str, Any] | None = None
 
 
 class AckBody(msgspec.Struct):
@@ -72,28 +48,8 @@ class JobAsked:
 
 def parse_job(body: bytes) -> JobAsked:
     """What a job is to generate. Raises `PenstockError`."""
-    job = decode(body, JobBody)
-    check_bounds(job)
-    refuse(
-        logprobs=job.logprobs is not None and job.logprobs is not False,
-        top_logprobs=bool(job.top_logprobs),
-        suffix=bool(job.suffix),
-        echo=bool(job.echo),
-        n=(job.n or 1) > 1,
-        best_of=(job.best_of or 1) > 1,
-        tool_choice=job.tool_choice not in (None, "auto", "none"),
-    )
-    if job.messages is not None and job.prompt is not None:
-        raise invalid("messages", "give either prompt or messages, not both")
-    common = parse_sampling(job) | {
-        "max_tokens": job.max_completion_tokens or job.max_tokens,
-        "grammar": parse_grammar(job),
-    }
-    if job.messages is not None:
-        request = GenerateRequest(messages=parse_messages(job.messages), **common)
-    else:
-        request = GenerateRequest(prompt=parse_prompt(job.prompt), **common)
-    return JobAsked(request, job.window, _digest(body))
+    job = decode(body, SingleBody)
+    return JobAsked(parse_single(job), job.window, _digest(body))
 
 
 def parse_key(header: bytes | None) -> str | None:

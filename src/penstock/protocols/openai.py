@@ -22,7 +22,7 @@ from penstock.protocols.common import (
     refuse,
     render_error,
 )
-from penstock.protocols.constraints import GuidedBody, parse_grammar
+from penstock.protocols.constraints import GuidedBody, parse_grammar, parse_guided
 from penstock.protocols.sse import dump
 from penstock.protocols.tools import Tool, ToolChoice, parse_tools
 from penstock.requests import GenerateRequest, Tools
@@ -49,6 +49,7 @@ class ChatBody(Body):
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    function_call: str | dict[str, Any] | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -78,12 +79,19 @@ def parse_chat(body: bytes) -> Asked:
     """A chat completion request. Raises `PenstockError` for anything else."""
     chat = decode(body, ChatBody)
     messages = parse_messages(chat.messages)
-    refuse(chat_template=chat.chat_template is not None)
-    common = _common(chat) | {
+    refuse(
+        chat_template=chat.chat_template is not None,
+        function_call=chat.function_call not in (None, "auto", "none"),
+    )
+    common, tools = _common(chat), _tools(chat)
+    if tools and tools.forced:
+        # A format binds text, and an answer that must be a call has none.
+        common["grammar"] = None
+    common |= {
         "max_tokens": chat.max_completion_tokens or chat.max_tokens,
         "logprobs": _alternatives(chat),
         "template_options": parse_template_options(chat.chat_template_kwargs),
-        "tools": _tools(chat),
+        "tools": tools,
     }
     return _asked(chat, GenerateRequest(messages=messages, **common))
 
@@ -125,8 +133,8 @@ def tell_error(error: PenstockError) -> tuple[int, str]:
 
 def _tools(chat: ChatBody) -> Tools | None:
     tools = parse_tools(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
-    if tools and tools.forced and parse_grammar(chat) is not None:
-        raise invalid("tool_choice", "tool_choice and a format both say what the answer must be")
+    if tools and tools.forced and parse_guided(chat) is not None:
+        raise invalid("tool_choice", "tool_choice and guided_* both say what the answer must be")
     return tools
 
 

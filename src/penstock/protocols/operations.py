@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
-from penstock.protocols import anthropic, jobs, native, openai, responses, tabby, tgi, tokens
+from penstock.protocols import (
+    anthropic,
+    jobs,
+    native,
+    openai,
+    responses,
+    single,
+    tabby,
+    tgi,
+    tokens,
+)
 from penstock.protocols.common import Bounds
 
 JSON = ("application/json",)
@@ -156,7 +166,7 @@ OPERATIONS: Sequence[Operation] = (
         answers=_EVENTS,
         ends=True,
     ),
-    _post("/v1/jobs", "Jobs", "Start an answer that outlives its readers.", jobs.JobBody),
+    _post("/v1/jobs", "Jobs", "Start an answer that outlives its readers.", single.SingleBody),
     _get("/v1/jobs", "Jobs", "The jobs that are kept, newest first.", query=ListQuery),
     _get("/v1/jobs/{job_id}", "Jobs", "How a job stands, and its text."),
     Operation(method="delete", path="/v1/jobs/{job_id}", tag="Jobs", summary="Forget a job."),

@@ -100,12 +100,11 @@ def parse(body: bytes) -> Asked:
 def _request(asked: ResponsesBody) -> GenerateRequest:
     before = (Message("system", asked.instructions),) if asked.instructions else ()
     tools, grammar = _tools(asked), _grammar(asked)
-    if tools and tools.forced and grammar is not None:
-        raise invalid("tool_choice", "tool_choice and text.format both say what the answer must be")
     return GenerateRequest(
         messages=before + parse_input(asked.input),
         tools=tools,
-        grammar=grammar,
+        # A format binds text, and an answer that must be a call has none.
+        grammar=None if tools and tools.forced else grammar,
         **parse_sampling(asked) | {"max_tokens": asked.max_output_tokens},
     )
 

@@ -18,17 +18,9 @@ from msgspec import Meta
 from penstock.errors import PenstockError, invalid
 from penstock.events import Delta, Ended, Event, Failed, Finished
 from penstock.protocols.body import explain
-from penstock.protocols.common import (
-    ChatMessage,
-    check_bounds,
-    parse_messages,
-    parse_prompt,
-    parse_sampling,
-    refuse,
-    render_error,
-)
-from penstock.protocols.constraints import GuidedBody, parse_grammar
+from penstock.protocols.common import check_bounds, render_error
 from penstock.protocols.openai_answer import render_usage
+from penstock.protocols.single import SingleBody, parse_single
 from penstock.requests import GenerateRequest
 
 SUBPROTOCOL = "penstock.v1"
@@ -52,33 +44,17 @@ class ProtocolError(ValueError):
     """A message that cannot be understood; the socket is closed with `MALFORMED`."""
 
 
-class Start(GuidedBody, tag="start", tag_field="type"):
+class Start(SingleBody, tag="start", tag_field="type"):
     """Ask for a generation. Only types are checked before `request`, which can be refused."""
 
-    prompt: str | list[Any] | None = None
-    messages: list[ChatMessage] | None = None
     credits: int | None = None
     resumable: bool | None = None
-    window: int | None = None
-    logprobs: bool | int | None = None
-    top_logprobs: int | None = None
 
     def request(self) -> GenerateRequest:
         """What to generate. Raises `PenstockError`."""
-        # A 0 would ask /v1/completions for them, too.
-        logprobs = self.logprobs is not None and self.logprobs is not False
-        refuse(logprobs=logprobs, top_logprobs=bool(self.top_logprobs), n=(self.n or 1) > 1)
         if self.window is not None and not self.resumable:
             raise invalid("window", "a window needs resumable: true; credits bound what is not")
-        if self.messages is not None and self.prompt is not None:
-            raise invalid("messages", "give either prompt or messages, not both")
-        common = parse_sampling(self) | {
-            "max_tokens": self.max_tokens,
-            "grammar": parse_grammar(self),
-        }
-        if self.messages is not None:
-            return GenerateRequest(messages=parse_messages(self.messages), **common)
-        return GenerateRequest(prompt=parse_prompt(self.prompt), **common)
+        return parse_single(self)
 
 
 class Resume(msgspec.Struct, tag="resume", tag_field="type"):

@@ -16,9 +16,11 @@ ALLOWED_HEADERS = (
     b"authorization, x-api-key, content-type, last-event-id, idempotency-key, traceparent, "
     b"tracestate, x-penstock-timings, x-request-id"
 )
-EXPOSED_HEADERS = b"x-request-id, retry-after"
-METHODS = b"GET, POST, OPTIONS"
+"""Beside those that are asked for: OpenAI's and Anthropic's clients send ten of their own."""
+EXPOSED_HEADERS = b"x-request-id, retry-after, x-should-retry, idempotency-replayed"
+METHODS = b"GET, POST, DELETE, OPTIONS"
 MAX_AGE_S = b"600"
+ASKED_HEADERS = b"access-control-request-headers"
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443", b"ws": b":80", b"wss": b":443"}
 
 Asgi: TypeAlias = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
@@ -38,27 +40,28 @@ class Cors:
         elif scope["type"] == "websocket":
             await self._app({**scope, "headers": _without_origin(scope)}, receive, send)
         elif scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
-            await self._answer(origin, send)
+            await self._answer(origin, _header(scope, ASKED_HEADERS) or b"", send)
         else:
             await self._app(scope, receive, partial(self._mark, origin, send))
 
     def _allows(self, origin: bytes) -> bool:
         return b"*" in self._origins or origin in self._origins
 
-    def _headers(self, origin: bytes) -> list[tuple[bytes, bytes]]:
+    def _headers(self, origin: bytes, vary: bytes = b"Origin") -> list[tuple[bytes, bytes]]:
         allowed = b"*" if b"*" in self._origins else origin
         return [
             (b"access-control-allow-origin", allowed),
             (b"access-control-expose-headers", EXPOSED_HEADERS),
             # A cache must not give one origin what another was allowed.
-            (b"vary", b"Origin"),
+            (b"vary", vary),
         ]
 
-    async def _answer(self, origin: bytes, send: Send) -> None:
+    async def _answer(self, origin: bytes, asked: bytes, send: Send) -> None:
+        allowed = b", ".join(filter(None, (ALLOWED_HEADERS, asked)))
         headers = [
-            *self._headers(origin),
+            *self._headers(origin, b"Origin, Access-Control-Request-Headers"),
             (b"access-control-allow-methods", METHODS),
-            (b"access-control-allow-headers", ALLOWED_HEADERS),
+            (b"access-control-allow-headers", allowed),
             (b"access-control-max-age", MAX_AGE_S),
         ]
         await send({"type": "http.response.start", "status": 204, "headers": headers})

@@ -122,8 +122,10 @@ class Exchange:
         return self._write_nowait is not None and self.responding and self._write_nowait(data)
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        length = (b"content-length", str(len(body)).encode("ascii"))
-        await self.start(status, [*headers, length])
+        length = str(len(body)).encode("ascii")
+        # RFC 9110 8.6 allows none with a 204.
+        told = [] if status == 204 else [(b"content-length", length)]
+        await self.start(status, [*headers, *told])
         await self.write(body, last=True)
 
     async def respond_error(self, error: PenstockError, *, headers: Headers = ()) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import h11
@@ -24,6 +25,8 @@ from penstock.web.exchange import WRITE_NOWAIT
 from penstock.web.frames import Frames
 
 READ_AHEAD_BYTES = 1 << 16
+PASSES = 4
+"""Of the scheduler, in which what has come of a body is parsed: a refusal does not wait for it."""
 
 
 class RefusedError(Exception):
@@ -92,8 +95,21 @@ class Http1(H11Protocol):
         if isinstance(event, Response):
             self._broken |= self.connection.our_state is h11.SEND_BODY
             self._chunked = self._chunks(event)
+            event = await self._close_behind(event)
         if not self._broken or isinstance(event, StreamClosed):
             await super().stream_send(event)
+
+    async def _close_behind(self, head: Response) -> Response:
+        """Say so where not all of a request has come and no more of it is read.
+
+        Upstream closes without a word, and a client's next request gets no answer.
+        """
+        for _ in range(PASSES):
+            if self.connection.their_state is h11.SEND_BODY:
+                await trio.lowlevel.checkpoint()
+        if self.connection.their_state is h11.DONE or head.status_code < 200:
+            return head
+        return replace(head, headers=[*head.headers, (b"connection", b"close")])
 
     def _chunks(self, head: Response) -> bool:
         return (

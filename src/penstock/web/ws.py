@@ -50,15 +50,17 @@ class Socket:
         self._send = send
         self._reading = trio.CancelScope()
         self._close_code: int | None = None
+        self._close_reason = ""
         self._cancel: Callable[[], None] | None = None
         """Ends what is running; None when nothing is."""
         self._credits = Credits(None)
         self._log: Log | None = None
         """What is being read, or was last."""
 
-    def close(self, code: int = protocol.GOING_AWAY) -> None:
-        """Stop reading and close with `code`."""
-        self._close_code = self._close_code or code
+    def close(self, code: int = protocol.GOING_AWAY, reason: str = "") -> None:
+        """Stop reading and close with `code`. The first to close says why."""
+        if self._close_code is None:
+            self._close_code, self._close_reason = code, reason
         self._reading.cancel()
 
     async def run(self) -> None:
@@ -69,7 +71,8 @@ class Socket:
             nursery.cancel_scope.cancel()
         if self._close_code is not None:
             with trio.move_on_after(CLOSE_S):
-                await self._send({"type": "websocket.close", "code": self._close_code})
+                told = {"code": self._close_code, "reason": self._close_reason}
+                await self._send({"type": "websocket.close", **told})
 
     async def _read(self, spawn: Callable[..., None]) -> None:
         patience_s = FIRST_MESSAGE_S
@@ -90,8 +93,8 @@ class Socket:
         """Act on one message. Nothing is spawned for a peer that floods us and does not read."""
         try:
             await self._act(protocol.parse(text), spawn)
-        except protocol.ProtocolError:
-            self.close(protocol.MALFORMED)
+        except protocol.ProtocolError as error:
+            self.close(protocol.MALFORMED, str(error))
         except PenstockError as error:
             await self._refuse(error)
             if error.kind is INVALID_KEY:
