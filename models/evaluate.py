@@ -1,10 +1,11 @@
-"""Measure a model folder on held-back documents: nats a token and perplexity by kind.
+"""Measure a model folder on documents it was not trained on: nats a token by kind.
 
     python models/evaluate.py DATA_DIR MODEL_DIR [MODEL_DIR ...]
+    python models/evaluate.py models/yardstick --code PACKAGE_DIR MODEL_DIR [MODEL_DIR ...]
 
-DATA_DIR is what `train.py` was given, and --seed and --repeat are as they were there, so that the
-documents are those that it held back. The model runs as it does when it serves: on ONNX Runtime,
-token by token with its KV cache.
+DATA_DIR is what `train.py` was given, and --seed is as it was there: the documents are those that
+it held back. With --code all of DATA_DIR is measured, and the Python files under that folder. The
+model runs as it does when it serves: on ONNX Runtime, token by token with its KV cache.
 """
 
 import argparse
@@ -65,14 +66,18 @@ def main() -> None:
     )
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("model_dirs", type=Path, nargs="+")
+    parser.add_argument("--code", type=Path, help="measure on this code and on all of DATA_DIR")
     parser.add_argument("--width", type=int, default=512, help="tokens in a window, 512")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    parts = prep.read_documents(options.data_dir, {}, options.seed)
+    if options.code:
+        documents = prep.read_everything(options.data_dir, options.code, options.seed)
+    else:
+        _, documents = prep.read_documents(options.data_dir, {}, options.seed)
     for folder in options.model_dirs:
         tokeniser = Tokenizer.from_file(str(folder / "tokenizer.json"))
         everything = dict.fromkeys(prep.KINDS, 1.0)
-        corpus = Corpus(tokeniser, parts, width=options.width + 1, mix=everything)
+        corpus = Corpus(tokeniser, (documents, documents), width=options.width + 1, mix=everything)
         for kind in prep.KINDS:
             windows = corpus.held_back(kind)
             nats = loss(folder, windows)

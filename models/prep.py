@@ -78,11 +78,22 @@ def read_documents(folder: Path, repeats: Mapping[str, float], seed: int) -> tup
                 training[kind] += [text] * int(times)
     if not any(training.values()):
         raise TrainError(f'no documents: no *.jsonl line with "text" or "messages" under {folder}')
-    for text in _code(rng):
+    for text in _code(Path(sysconfig.get_path("stdlib")), rng):
         (validation if _is_held_back(text.encode(), seed) else training)["code"].append(text)
     for texts in training.values():
         rng.shuffle(texts)
     return training, validation
+
+
+def read_everything(folder: Path, code: Path, seed: int) -> Parts:
+    """Read what lies under `folder`, and the Python files under `code`, to measure on."""
+    rng = random.Random(seed)
+    parts: Parts = {kind: [] for kind in KINDS}
+    for file in sorted(folder.rglob("*.jsonl")):
+        for _, kind, text in _documents(file, rng):
+            parts[kind].append(text)
+    parts["code"] += _code(code, rng)
+    return parts
 
 
 def _is_held_back(source: bytes, seed: int) -> bool:
@@ -198,8 +209,7 @@ def _wish(story: str, rng: random.Random) -> str:
     return rng.choice(_WISHES).format(rng.choice(abouts))
 
 
-def _code(rng: random.Random) -> Iterator[str]:
-    root = Path(sysconfig.get_path("stdlib"))
+def _code(root: Path, rng: random.Random) -> Iterator[str]:
     for file in sorted(root.rglob("*.py")):
         if _NOT_OURS.isdisjoint(file.relative_to(root).parts):
             text = _SPECIAL_PATTERN.sub("", file.read_text(encoding="utf-8", errors="ignore"))
