@@ -42,6 +42,7 @@ class Captures:
     def __init__(self, *, limit: int, slots: int, max_len: int, ids: Iterator[int]) -> None:
         self.all = tuple(Capture(rows, next(ids)) for rows in _sizes(min(limit, slots)))
         self._max_len = max_len
+        self._limit = self.all[-1].rows if self.all else 0
 
     def __repr__(self) -> str:
         return f"<Captures of {[each.rows for each in self.all]} rows>"
@@ -51,10 +52,10 @@ class Captures:
 
         `lengths` are those of all slots. A row that is full has no place behind its end.
         """
-        found = next((each for each in self.all if each.rows >= rows), None)
-        if found is None or (lengths[rows : found.rows] >= self._max_len).any():
+        if rows > self._limit:
             return None
-        return found
+        found = next(each for each in self.all if each.rows >= rows)
+        return None if (lengths[rows : found.rows] >= self._max_len).any() else found
 
 
 def _sizes(limit: int) -> list[int]:

@@ -86,7 +86,8 @@ class InPlaceBatch:
         rows = len(token_ids)
         capture = self._captures.of(rows, self._slots.lengths)
         size = capture.rows if capture else rows
-        self._ids[:rows], self._ids[rows:size] = token_ids, 0
+        self._ids[:rows] = token_ids
+        self._ids[rows:size] = 0
         lengths = self._slots.lengths[:size]
         self._inputs.put_step(self._ids[:size], lengths)
         if capture:

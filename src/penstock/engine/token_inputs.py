@@ -95,7 +95,7 @@ class TokenInputs:
     ) -> None:
         numbers = {"input_ids": ids, "position_ids": positions, LASTS: lasts}
         for name, array in arrays.items():
-            self._memory.put(array, numbers[name].astype(self._tokens[name], copy=False))
+            self._memory.put(array, numbers[name].astype(array.dtype, copy=False))
 
     def _bind(
         self, binding: ort.IOBinding, arrays: Mapping[str, Any], shapes: Mapping[str, list[int]]
