@@ -14,12 +14,12 @@ from math import inf
 from typing import Any, TypeAlias
 
 import trio
-from glide import GlideClient, GlideError, Script
+from glide import GlideError, Script
 
 from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
-from penstock.jobs.redis.configuration import configure
+from penstock.jobs.redis.client import Client, Connect, connect
 from penstock.jobs.redis.survey import find_faults, read_info
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,9 @@ class FullError(PenstockError):
 class Link:
     """One process's way to Redis. `me` is its name there, of this run alone."""
 
-    def __init__(self, address: Address, me: str, *, lease_s: float) -> None:
+    def __init__(
+        self, address: Address, me: str, *, lease_s: float, connect: Connect = connect
+    ) -> None:
         self.me = me
         self.lease_s = lease_s
         """Without a sign of life for as long, this process is taken for dead."""
@@ -60,7 +62,8 @@ class Link:
         self.full = False
         """Whether Redis refused the last new thing that it was given."""
         self._address = address
-        self._client: GlideClient | None = None
+        self._connect_to = connect
+        self._client: Client | None = None
         self._offset_s = 0.0
         self._there_s = inf
         self.lost = trio.Event()
@@ -151,7 +154,7 @@ class Link:
         return [pairs[0][1] for pairs in (got or {}).values()]
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[GlideClient]:
+    async def connection(self) -> AsyncIterator[Client]:
         """One of its own, as soon as Redis is there."""
         client = await self._connect()
         try:
@@ -160,18 +163,18 @@ class Link:
             with trio.CancelScope(shield=True):
                 await client.close()
 
-    async def _connect(self) -> GlideClient:
+    async def _connect(self) -> Client:
         told: dict[str, str] = {}
         while True:
             try:
-                return await GlideClient.create(configure(self._address))
+                return await self._connect_to(self._address)
             except GlideError as error:
                 if not told:
                     told = {"store": str(self._address), "why": str(error)}
                     log.warning("the store is away", extra=told)
             await trio.sleep(PROBE_S)
 
-    async def _greet(self, client: GlideClient) -> None:
+    async def _greet(self, client: Client) -> None:
         """Once Redis answers, know by how much its clock is ahead, and be known to be alive."""
         alive: list[str | bytes] = [self.me, "0", str(self.lease_s)]
         while True:
@@ -197,7 +200,7 @@ class Link:
             else:
                 log.info("the store has room again", extra=told)
 
-    async def _look_over(self, client: GlideClient) -> None:
+    async def _look_over(self, client: Client) -> None:
         """Warn of what loses jobs. Where asking is forbidden there is nothing to tell."""
         with suppress(GlideError), trio.CancelScope(shield=True):
             for fault in find_faults(read_info(await client.info())):
@@ -219,7 +222,7 @@ async def ask_info(address: Address) -> Mapping[str, str]:
     """What a Redis says of itself. Raises `AwayError`, whose cause says why."""
     client = None
     try:
-        client = await GlideClient.create(configure(address))
+        client = await connect(address)
         return read_info(await client.info())
     except GlideError as error:
         raise AwayError from error

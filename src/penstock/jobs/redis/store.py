@@ -18,6 +18,7 @@ from penstock.errors import OVERLOADED, PenstockError, internal, overloaded
 from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.client import Connect, connect
 from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order
 from penstock.jobs.redis.commits import Commits
 from penstock.jobs.redis.ledger import RedisLedger
@@ -49,8 +50,9 @@ class RedisStore:
         *,
         lease_s: float = 10.0,
         line: int = 64,
+        connect: Connect = connect,
     ) -> None:
-        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s)
+        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s, connect=connect)
         self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds

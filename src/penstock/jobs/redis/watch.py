@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
-from glide import GlideClient, GlideError, StreamReadOptions
+from glide import GlideError, StreamReadOptions
 
 from penstock.jobs.redis import scripts
+from penstock.jobs.redis.client import Client
 from penstock.jobs.redis.link import PREFIX, PROBE_S, AwayError, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
@@ -71,7 +72,7 @@ class RedisWatch:
                     await trio.sleep(PROBE_S)
                     self.resume()
 
-    async def _listen(self, client: GlideClient, after: str) -> str:
+    async def _listen(self, client: Client, after: str) -> str:
         key = f"{PREFIX}wake:{self._link.me}"
         options = StreamReadOptions(block_ms=BLOCK_MS)
         got: Any = await client.xread({key: after}, options)
