@@ -153,9 +153,7 @@ class Auditor(trio.abc.Instrument):
         return None
 
 
-def find_schedule_fault(
-    service: Service, engine: ScriptedEngine, settings: Settings
-) -> str | None:
+def find_schedule_fault(service: Service, engine: ScriptedEngine, settings: Settings) -> str | None:
     """Of slots and places, and of what is held for readers."""
     schedule, decoder = service.default.decoder.schedule, service.default.decoder
     if not 0 <= schedule.active <= settings.slots:

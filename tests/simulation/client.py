@@ -54,7 +54,7 @@ class Client:
             case "slow":
                 return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
             case "stops":
-                stop_s = random.choice(self.world.habits.stops_s)
+                stop_s = self.world.habits.haste * random.choice((3.0, 12.0, 60.0))
                 return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
             case "leaves":
                 return Pace(cut_at=random.randrange(2500))

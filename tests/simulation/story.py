@@ -67,5 +67,3 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         raise error
     return f"{type(error).__name__}: {error}"
-
-

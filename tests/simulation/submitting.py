@@ -66,7 +66,7 @@ class Submitting(Following):
         return made.pop() if made else None
 
     async def _read_job(self, job_id: str, number: int) -> None:
-        await trio.sleep(self.random.choice((0, 0, 2, 40)))
+        await trio.sleep(self.random.choice((0, 0, 2, 40 * self.world.habits.haste)))
         got: list[bytes] = []
 
         def path(after: int) -> tuple[str, dict[str, str]]:
@@ -90,7 +90,7 @@ class Submitting(Following):
             await trio.sleep(self.random.choice((0, 0.5, 3)))
 
     async def _end(self, job_id: str) -> None:
-        await trio.sleep(self.random.choice((0, 0.05, 1, 50)))
+        await trio.sleep(self.random.choice((0, 0.05, 1, 50 * self.world.habits.haste)))
         if self.cancels:
             self.tell("cancels its job")
             told = await self._ask("POST", f"/v1/jobs/{job_id}/cancel")

@@ -32,14 +32,14 @@ class Habits:
     """What is usual in a world.
 
     Within how many seconds clients arrive, how they read, what part of them does not come back,
-    how long a turn of the model takes, and how long those who stop reading do.
+    how long a turn of the model takes, and by what their longest pauses are multiplied.
     """
 
     arrivals_s: float
     paces: tuple[str, ...]
     impatience: float
     turns_s: tuple[float, ...]
-    stops_s: tuple[float, ...] = (3.0, 12.0, 60.0)
+    haste: float = 1.0
 
     @property
     def slow(self) -> bool:

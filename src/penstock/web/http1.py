@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from typing import Any, cast
 
 import h11
@@ -85,12 +86,14 @@ class Http1(H11Protocol):
             await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Upstream answers 500 to a request that is cancelled while its headers are written.
+        """Upstream answers 500 to a request that is cancelled, as by the end of a server.
 
-        By then they are out, as far as h11 knows, and it raises.
+        That is no answer to it. And where its headers were being written, they are out, as far as
+        h11 knows, and it raises.
         """
         if isinstance(event, Response):
-            self._broken |= self.connection.our_state is h11.SEND_BODY
+            cancelled = trio.current_effective_deadline() == -inf
+            self._broken |= cancelled or self.connection.our_state is h11.SEND_BODY
             self._chunked = self._chunks(event)
         if not self._broken or isinstance(event, StreamClosed):
             await super().stream_send(event)

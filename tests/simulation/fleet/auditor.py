@@ -33,15 +33,16 @@ class FleetAuditor(trio.abc.Instrument):
             self._scope.cancel()
 
     def _find(self, process: Process) -> str | None:
-        engine, settings = process.engine, self._world.settings
-        if engine is None or process.ended.is_set():
+        engine, thread, settings = process.engine, process.thread, self._world.settings
+        if engine is None or thread is None or not thread.turned:
             return None
+        thread.turned = False
         if engine.misuse:
             return f"{process.name}: {engine.misuse[0]}"
         for sequence in engine.seated:
-            entry = self._world.book.prompts.get((sequence.prompt.token_ids, sequence.prompt.seed))
-            # Others are written to whoever asked for them, and to no log.
-            ahead = sequence.made - entry.through if entry else 0
+            # Without a job, it is written to whoever asked for it.
+            through = self._world.book.through(sequence.prompt)
+            ahead = 0 if through is None else sequence.made - through
             if ahead > settings.lookahead + 2 + HELD:
                 return f"{process.name}: {ahead} tokens beyond what is written"
         return find_schedule_fault(process.service, engine, settings)

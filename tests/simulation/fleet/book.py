@@ -47,7 +47,7 @@ class Book:
 
     def __init__(self, script: Script, tokenizer: Tokenizer, *, patience_s: float) -> None:
         self.jobs: dict[str, Entry] = {}
-        self.prompts: dict[tuple[tuple[int, ...], int], Entry] = {}
+        self._prompts: dict[tuple[tuple[int, ...], int], list[Entry]] = {}
         self.ask: Any = None
         self._script = script
         self._tokenizer = tokenizer
@@ -68,6 +68,11 @@ class Book:
         for entry in self.jobs.values():
             entry.beyond_s = None
 
+    def through(self, prompt: Prompt) -> int | None:
+        """Tokens that are written of a job; None where there is none. Some ask twice."""
+        entries = self._prompts.get((prompt.token_ids, prompt.seed), ())
+        return max((entry.through for entry in entries), default=None)
+
     def unfinished(self) -> list[str]:
         return [name for name, entry in self.jobs.items() if entry.ended is None]
 
@@ -87,7 +92,8 @@ class Book:
         )
         pieces, reason, tokens = self._script.pieces(prompt, request.stop)
         entry = Entry(order, prompt, pieces, reason, tokens)
-        self.jobs[job_id] = self.prompts[prompt.token_ids, seed] = entry
+        self.jobs[job_id] = entry
+        self._prompts.setdefault((prompt.token_ids, seed), []).append(entry)
 
     def _look(self, job_id: str, me: bytes, epoch: int | None) -> None:
         entry = self.jobs.get(job_id)

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import count
 from random import Random
 
+import msgspec
 import trio
 
 from penstock.settings import Settings, build
@@ -82,7 +83,10 @@ class _Fleet:
                 await self._start(role)
             harms = Harms(world, Random(random.random()), self._start)
             world.refuses |= self._weather != Weather()
-            await _play([*cast_of(world, random), harms.run])
+            async with trio.open_nursery() as happening:
+                happening.start_soon(harms.run)
+                await _play(cast_of(world, random))
+                harms.done.set()
             world.tell("world", "is quiet")
             await self._settle()
             self._nursery.cancel_scope.cancel()
@@ -90,13 +94,16 @@ class _Fleet:
         if auditor.broken is not None:
             raise BrokenPromiseError(auditor.broken)
 
-    async def _start(self, role: Role, settings: Settings | None = None) -> Process:
+    async def _start(self, role: Role) -> Process:
+        return self._begin(role, self._settings)
+
+    def _begin(self, role: Role, settings: Settings, *, listens: bool = True) -> Process:
         name = f"{role}{next(self._numbers)}"
         machine = Machine(Random(f"{self.world.seed}:{name}"), self._network)
         process = Process(
             name,
             role,
-            settings or self._settings,
+            settings,
             self.world.redis,
             machine,
             script=self._script,
@@ -104,6 +111,7 @@ class _Fleet:
             turns_s=self.world.habits.turns_s,
             faults=self._faults,
             make_id=lambda: f"job_{next(self._ids):032x}",
+            listens=listens,
         )
         self.world.processes[name] = process
         if process.engine is not None:
@@ -116,15 +124,15 @@ class _Fleet:
         world, processes = self.world, self.world.processes
         await _until(lambda: not world.book.unfinished(), 2 * world.settings.job_wall_s)
         world.expect(not world.book.unfinished(), f"without an end: {world.book.unfinished()}")
-        await trio.sleep(world.settings.lease_s + 10)
+        await trio.sleep(world.settings.lease_s + 3)
         left = {name: found for name, each in processes.items() if (found := each.left())}
         world.expect(not _well(left, processes), f"left behind: {left}")
         for process in list(processes.values()):
             if not process.ended.is_set():
                 await process.drain(0)
         self._weather = Weather()
-        lasting = {"lease_s": JANITOR_LEASE_S}
-        janitor = await self._start("edge", build({**_told(world.settings), **lasting}))
+        quiet = msgspec.structs.replace(world.settings, lease_s=JANITOR_LEASE_S)
+        janitor = self._begin("edge", quiet, listens=False)
         await _until(lambda: self._is_empty(), 2 * world.settings.job_keep_s + 100)
         await janitor.drain(0)
         # What is told to the dead is forgotten after a minute.
@@ -165,19 +173,12 @@ def _roles(random: Random) -> list[Role]:
 def _habits(random: Random) -> Habits:
     paces = random.sample(PACES, random.randrange(1, len(PACES) + 1))
     return Habits(
-        arrivals_s=random.choice((1, 5, 30)),
+        arrivals_s=random.choice((1, 3, 10)),
         paces=tuple(paces),
         impatience=random.choice((0, 0.3, 1)),
         turns_s=random.choice(((0, 0.001, 0.01), (0.01, 0.1), (0.05, 0.3))),
-        stops_s=(3.0, 12.0),
+        haste=0.3,
     )
-
-
-def _told(settings: Settings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in _KNOBS}
-
-
-_KNOBS = ("slots", "queue", "job_window", "job_wall_s", "job_keep_s", "store", "lease_s")
 
 
 def _settings(random: Random) -> Settings:
@@ -190,12 +191,12 @@ def _settings(random: Random) -> Settings:
             "park_grace_s": random.choice((0, 0.5)),
             "prefill_chunk": CHUNK,
             "job_window": random.choice((2, 4, 256)),
-            "job_wall_s": 150,
+            "job_wall_s": 100,
             "job_keep_s": 120,
             "resume_window_s": 30,
             "max_jobs": random.choice((3, 100)),
             "heartbeat_s": 5,
-            "stall_deadline_s": 20,
+            "stall_deadline_s": 10,
             "lease_s": random.choice((3, 10)),
         }
     )

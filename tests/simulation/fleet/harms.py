@@ -12,7 +12,7 @@ from .process import Process, Role
 from .world import FleetWorld
 
 Harm: TypeAlias = Callable[["Harms"], Awaitable[None]]
-WITHIN_S = 40.0
+WITHIN_S = 20.0
 
 
 class Start(Protocol):
@@ -25,6 +25,8 @@ class Harms:
     def __init__(self, world: FleetWorld, random: Random, start: Start) -> None:
         self.world = world
         self.random = random
+        self.done = trio.Event()
+        """Set when there is nobody left to be harmed."""
         self._start = start
         self.kinds: Sequence[Harm] = random.sample(KINDS, random.choice((0, 1, 2, 3, len(KINDS))))
         world.cuts = bool({kill_edge, drain_edge} & set(self.kinds))
@@ -37,7 +39,9 @@ class Harms:
 
     async def _repeat(self, kind: Harm) -> None:
         for _ in range(self.random.choice((1, 1, 2, 4))):
-            await trio.sleep(self.random.uniform(0, self.random.choice((1, 5, WITHIN_S))))
+            with trio.move_on_after(self.random.uniform(0, self.random.choice((1, 5, WITHIN_S)))):
+                await self.done.wait()
+                return
             await kind(self)
 
     def tell(self, who: str, what: str) -> None:
@@ -48,7 +52,8 @@ class Harms:
         well = [
             each
             for each in self.world.processes.values()
-            if each.role in roles and not (each.machine.dead or each.machine.frozen or each.draining)
+            if each.role in roles
+            and not (each.machine.dead or each.machine.frozen or each.draining)
         ]
         return self.random.choice(well) if well else None
 
@@ -109,12 +114,10 @@ async def stop_store(harms: Harms) -> None:
     redis, for_s = harms.world.redis, harms.random.choice((0.1, 0.5, 2, 5, 10))
     if redis.up:
         harms.tell("store", f"is away for {for_s} s")
-        redis.up = False
-        for process in harms.world.processes.values():
-            process.machine.disconnect()
+        redis.stop()
         await trio.sleep(for_s)
         harms.tell("store", "is back")
-        redis.up = True
+        redis.start()
         harms.world.book.excuse()
 
 

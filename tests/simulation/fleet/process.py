@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import cache, partial
 from random import Random
 from typing import Literal, TypeAlias, TypeVar, cast
+from unittest import mock
 
 import trio
 
 from penstock import build
 from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
+from penstock.engine.grammar import Grammars, Vocabulary
 from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.client import Client
 from penstock.jobs.redis.store import RedisStore
@@ -37,12 +39,16 @@ class FreezingThread(TimedThread):
 
     def __init__(self, machine: Machine, turns_s: tuple[float, ...]) -> None:
         super().__init__(Random(machine.random.random()), turns_s)
+        self.turned = False
+        """Whether anything was computed since somebody looked."""
         self._machine = machine
 
     async def run(self, function: Callable[[], T]) -> T:
         with trio.CancelScope(shield=True):
             await self._machine.awake()
-        return await super().run(function)
+        result = await super().run(function)
+        self.turned = True
+        return result
 
 
 class Process:
@@ -61,16 +67,21 @@ class Process:
         turns_s: tuple[float, ...],
         faults: float,
         make_id: Callable[[], str],
+        listens: bool = True,
     ) -> None:
         self.name = name
         self.role = role
         self.machine = machine
         self.engine: ScriptedEngine | None = None
+        self.thread: FreezingThread | None = None
         self.edge: Edge | None = None
         self.draining = False
         self.ended = trio.Event()
         self._settings = settings
+        self._listens = listens and role != "worker"
         self._scope = trio.CancelScope()
+
+        redis.machines.append(machine)
 
         async def connect(address: Address) -> Client:
             connection = Connection(redis, machine, weather)
@@ -86,10 +97,11 @@ class Process:
         else:
             random = Random(machine.random.random())
             self.engine = ScriptedEngine(script, settings.slots, random, faults)
-            thread = FreezingThread(machine, turns_s)
+            self.thread = thread = FreezingThread(machine, turns_s)
             engine = cast("Engine", self.engine)
             tokenizer = offer().tokenizer
-            served = build.serve_engine(settings, "default", engine, tokenizer, thread)
+            with mock.patch.object(build, "Grammars", _share_grammars):
+                served = build.serve_engine(settings, "default", engine, tokenizer, thread)
             self.service = Service([served], thread, **common)
         self.store = cast("RedisStore", self.service.jobs.store)
         # Names and numbers come from the operating system's randomness otherwise.
@@ -104,7 +116,7 @@ class Process:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    if self.role != "worker":
+                    if self._listens:
                         self.edge = Edge(App(self.service), self._settings, nursery)
                     await self.service.run()
         finally:
@@ -138,7 +150,6 @@ class Process:
             "live": len(self.service._lives),
             "readers": self.service.jobs.store.held().readers,
             "watched": len(self.store._watch.logs),
-            "DBG": [(l, l.writing,l._watching,l._gone,l.seen) for l in self.store._watch.logs.values()],
             "keys": len(self.service.jobs._locks),
         }
         if self.engine is not None:
@@ -152,6 +163,12 @@ class Process:
                 "engine": len(self.engine.seated),
             }
         return {name: count for name, count in found.items() if count}
+
+
+@cache
+def _share_grammars(vocabulary: Vocabulary, words: int, eos_ids: tuple[int, ...]) -> Grammars:
+    """What takes a tenth of a second to make, and nobody here has a use for."""
+    return Grammars(vocabulary, words, eos_ids)
 
 
 @cache

@@ -18,6 +18,8 @@ from redis.exceptions import ResponseError
 
 from penstock.jobs.redis import scripts
 
+from .machine import Machine
+
 EPOCH_S = 1_800_000_000
 """What its clock shows when a world begins."""
 SILENT = {"beat", "find", "find_key", "leave", "listed", "look", "room"}
@@ -85,20 +87,32 @@ class Redis:
         self.stirred = trio.lowlevel.ParkingLot()
         """Unparked when a stream may have changed."""
         self.stirs = 0
+        self.machines: list[Machine] = []
+        """Those that are connected to it."""
         self._sources = sources
         self._saw = saw
         client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
         client.response_callbacks.clear()
         self._client = client
+        self._compiled: set[str] = set()
+
+    def stop(self) -> None:
+        """As a power cut does."""
+        self.up = False
+        for machine in self.machines:
+            machine.disconnect()
+
+    def start(self) -> None:
+        self.up = True
 
     def ask(self, *words: str | bytes | int) -> Any:  # noqa: ANN401  # as the command
         return self._client.execute_command(*words)
 
     def run(self, script: str, keys: list[str | bytes], args: list[str | bytes]) -> Any:  # noqa: ANN401
         source = self._sources[script]
-        code = source.code if source.always or not self.full else DENYING + source.code
+        name = self._compile(source, denying=self.full and not source.always)
         try:
-            answer = self.ask("EVAL", code, len(keys), *keys, *args)
+            answer = self.ask("EVAL", f"return redis.{name}()", len(keys), *keys, *args)
         except ResponseError as error:
             told = f"{error} script: {source.name}, on @user_script:1."
             raise RequestError(told) from None
@@ -107,6 +121,15 @@ class Redis:
             self.stirred.unpark_all()
         self._saw(source.name, [_bytes(each) for each in args], answer)
         return answer
+
+    def _compile(self, source: Source, *, denying: bool) -> str:
+        """Once, which halves the time of each run."""
+        name = f"{source.name}_{denying}"
+        if name not in self._compiled:
+            code = DENYING + source.code if denying else source.code
+            self.ask("EVAL", f"redis.{name} = function()\n{code}\nend", 0)
+            self._compiled.add(name)
+        return name
 
     def keys(self) -> dict[bytes, bytes]:
         """All that is in it, and of which type."""

@@ -49,8 +49,8 @@ class RedisLog:
         self._commits = commits
         self._changed = changed
         self._watching = 0
-        self.writing = False
-        """Whether this process holds the lease, as far as it knows."""
+        self.writing: int | None = None
+        """The epoch in which this process writes it, as far as it knows."""
         self._handed = 0
         """Events on their way included: several answers of one job write at the same time."""
         self._gone = False
@@ -102,7 +102,7 @@ class RedisLog:
         # As it is: a Redis that came back may have lost what this process knew of.
         self.seen = claimed
         self._handed = claimed.last_id
-        self.writing = self.seen.terminal is None
+        self.writing = self.seen.epoch if self.seen.terminal is None else None
         self._news.unpark_all()
         self._changed(self)
         return self.seen.epoch
@@ -118,7 +118,7 @@ class RedisLog:
         written = await self._commits.write(Commit(self.job.job_id, epoch, number, event))
         ends = isinstance(event, Finished | Failed)
         if not written or ends:
-            self._release(epoch)
+            self.release(epoch)
         if not written:
             raise LeaseLostError
         self.learn(self.seen.with_last(number, event if ends else None))
@@ -210,10 +210,10 @@ class RedisLog:
             self._watching -= 1
             self._changed(self)
 
-    def _release(self, epoch: int) -> None:
+    def release(self, epoch: int) -> None:
         """Not the writer any more, unless another one here is."""
-        if epoch == self.seen.epoch:
-            self.writing = False
+        if epoch == self.writing:
+            self.writing = None
             self._changed(self)
 
     def _has_room(self) -> bool:
@@ -228,7 +228,7 @@ class RedisLog:
 
     def _check(self, epoch: int) -> None:
         if epoch != self.seen.epoch or self._over:
-            self._release(epoch)
+            self.release(epoch)
             raise LeaseLostError
 
     async def _unread(self) -> bool:

@@ -102,7 +102,10 @@ class RedisStore:
         return "the store of jobs is full" if self.link.full else None
 
     async def give_back(self, log: Log, epoch: int) -> None:
-        await self.link.insist(scripts.GIVE_BACK, self.link.now, log.job.job_id, epoch)
+        job_id = log.job.job_id
+        await self.link.insist(scripts.GIVE_BACK, self.link.now, job_id, epoch)
+        if mine := self._logs.get(job_id):
+            mine.release(epoch)
 
     async def _create(self, job: Job, line: str) -> RedisLog:
         order = job.order
@@ -176,6 +179,10 @@ class RedisStore:
                 await self._ripening.park()
             while self._due_s <= trio.current_time():
                 await self.link.there.wait()
+                if self.link.lapsed == "0":
+                    # Those elsewhere who read cannot have said so again.
+                    await trio.sleep(self._beat_s)
+                    continue
                 with suppress(AwayError):
                     held, forgotten = await self.link.call(scripts.SWEEP, self.link.now)
                     self._take(held)
