@@ -96,9 +96,9 @@ class Client:
         *,
         again: bool = True,
     ) -> tuple[int, Any]:
-        """The status and the answer, after as many attempts as are usual here, if it may be `again`.
+        """The status and the answer. Raises `LostError`.
 
-        Raises `LostError`.
+        It may be asked `again`, as often as is usual here, where it was not answered.
         """
         for left in reversed(range(self.world.attempts if again else 1)):
             exchange = None

@@ -69,8 +69,6 @@ class Following(Client):
             self.check_error(told["error"], MAY_REFUSE | {"job_not_found"})
             if self.world.attempts > 1 and is_away(exchange.status, told):
                 return None
-        if exchange.status not in (200, 204, 404, 429):
-            self.tell(f"DBG {exchange.status} {bytes(buffer)!r}")
         whole = bool(got) and not got[-1].startswith(b"event: token\n")
         return "end" if exchange.status == 204 and whole else str(exchange.status)
 

@@ -15,11 +15,16 @@ from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.client import Client
 from penstock.jobs.redis.store import RedisStore
 from penstock.jobs.replay import Replay
+from penstock.settings import build
 from tests.jobs.stores import BOUNDS, DONE, delta, deltas, job, opened
 
 from .fleet.connection import Connection, Weather
 from .fleet.machine import Machine
+from .fleet.process import Process
 from .fleet.redis import Redis, read_sources, virtual_clock
+from .scripted import Script
+from .story import words
+from .wire import Exchange, Pace
 
 LEASE_S = 3
 
@@ -75,3 +80,34 @@ async def _take_slowly(got: list[Event], event: Event) -> None:
     assert not isinstance(event, Finished)
     await trio.sleep(2 * LEASE_S)
     got.append(event)
+
+
+async def test_one_who_resumes_while_the_store_is_away_is_not_told_to_stop(
+    autojump_clock: MockClock,
+) -> None:
+    settings = build({"role": "edge", "store": "redis://redis"})
+    with virtual_clock():
+        redis = Redis(read_sources(), lambda *told: None)
+        redis.stop()
+        async with trio.open_nursery() as network:
+            process = Process(
+                "edge",
+                "edge",
+                settings,
+                redis,
+                Machine(Random(1), network),
+                script=Script(words()),
+                weather=Weather(),
+                turns_s=(0,),
+                faults=0,
+                make_id=str,
+            )
+            network.start_soon(process.run)
+            await trio.sleep(1)
+            assert process.edge is not None
+            exchange = Exchange(process.edge.connect(4096), Pace())
+            headers = {"last-event-id": f"job_{1:032x}:1"}
+            await exchange.ask("GET", "/chat/stream?prompt=x", headers=headers)
+            told = await exchange.json()
+            network.cancel_scope.cancel()
+    assert (exchange.status, told["error"]["code"]) == (429, "unavailable")

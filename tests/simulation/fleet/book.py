@@ -58,8 +58,10 @@ class Book:
             case "create" if answer[0] == b"made":
                 self._open(args[2].decode(), decode_order(args[3]))
             case "append":
-                for at in range(2, len(args), 5):
+                for at, written in zip(range(2, len(args), 5), answer[1], strict=True):
                     self._look(args[at].decode(), args[0], int(args[at + 1]))
+                    if written:
+                        self._check_told(args[at].decode(), args[at + 1])
             case "refuse" | "give_back":
                 self._look(args[2].decode(), args[0], None)
 
@@ -107,6 +109,11 @@ class Book:
             self._write(job_id, entry, decode_event(data))
         if told and epoch is not None:
             self._check_writer(job_id, entry, me, epoch)
+
+    def _check_told(self, job_id: str, epoch: bytes) -> None:
+        """Who was replaced must not be told that it has written."""
+        [newest] = self.ask("HMGET", f"{PREFIX}job:{job_id}", "epoch")
+        self._expect(job_id, newest == epoch, f"written in epoch {epoch!r}, after {newest!r}")
 
     def _check_writer(self, job_id: str, entry: Entry, me: bytes, epoch: int) -> None:
         known = self.ask("HMGET", f"{PREFIX}job:{job_id}", "epoch", "holder", "acknowledged")

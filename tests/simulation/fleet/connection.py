@@ -7,16 +7,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeAlias
 
+import glide
 import outcome
 import trio
-from glide import (
-    ClosingError,
-    ConnectionError,
-    GlideError,
-    Script,
-    StreamReadOptions,
-    TimeoutError,
-)
+from glide import ClosingError, GlideError, Script, StreamReadOptions
 
 from penstock.jobs.redis.configuration import REQUEST_S
 
@@ -25,7 +19,7 @@ from .redis import Redis
 
 INFO = b"redis_version:8.0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
 LATENCIES_S = (0.0, 0.0, 0.001, 0.005)
-STALL_S = (1.0, 4.0)
+STALL_S = (1.0, 2.5)
 LEAST_S = 1e-6
 """Between two that arrive on one connection, in their order."""
 
@@ -75,7 +69,7 @@ class Line:
     def break_(self) -> None:
         self.broken = True
         for request in self.pending:
-            request.settle(outcome.Error(ConnectionError("connection reset by peer")))
+            request.settle(outcome.Error(glide.ConnectionError("connection reset by peer")))
 
 
 class Connection:
@@ -161,8 +155,8 @@ class Connection:
         line.pending.pop(request, None)
         late = trio.current_time() > began_s + block_s + REQUEST_S
         if request.answer is None or (late and self._random.random() < 0.5):
-            request.settle(outcome.Error(TimeoutError("timed out")))
-            raise TimeoutError("timed out")
+            request.settle(outcome.Error(glide.TimeoutError("timed out")))
+            raise glide.TimeoutError("timed out")
         return request.answer.unwrap()
 
     async def _open_again(self) -> None:
@@ -172,7 +166,7 @@ class Connection:
             if not self._machine.dead:
                 await trio.sleep(self._random.choice((0, 0.05, REQUEST_S)))
                 await self._machine.awake()
-            raise ConnectionError("connection refused") from None
+            raise glide.ConnectionError("connection refused") from None
 
     async def _carry(self, line: Line, request: Request) -> None:
         """There and back. Where the connection breaks on the way, nobody knows how far it was."""

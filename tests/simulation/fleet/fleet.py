@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from random import Random
@@ -19,7 +20,7 @@ from ..world import PACES, BrokenPromiseError, Habits
 from .auditor import FleetAuditor
 from .book import Book
 from .connection import Weather
-from .harms import Harms
+from .harms import Harm, Harms
 from .machine import Machine
 from .process import Process, Role
 from .redis import Redis, Sources, read_sources, virtual_clock
@@ -33,16 +34,25 @@ STAYS = {b"{penstock}:totals", b"{penstock}:made", b"{penstock}:idle:default"}
 JANITOR_LEASE_S = 100
 
 
-def run(seed: int, sources: Sources | None = None) -> Story:
-    """Live through one world of several processes. `sources` are other scripts than the real ones."""
-    return tell(seed, partial(_live, sources or read_sources()))
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the seed does not decide: the scripts, the network, what happens."""
+
+    sources: Sources = field(default_factory=read_sources)
+    weather: Weather | None = None
+    harms: Sequence[Harm] | None = None
 
 
-async def _live(sources: Sources, seed: int, lines: list[str]) -> None:
+def run(seed: int, given: Conditions | None = None) -> Story:
+    """Live through one world of several processes."""
+    return tell(seed, partial(_live, given or Conditions()))
+
+
+async def _live(given: Conditions, seed: int, lines: list[str]) -> None:
     with virtual_clock(), trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as network:
             tasks = trio.lowlevel.current_statistics().tasks_living
-            await _Fleet(sources, seed, lines, network).live()
+            await _Fleet(given, seed, lines, network).live()
             left = trio.lowlevel.current_statistics().tasks_living - tasks
             if left:
                 raise BrokenPromiseError(f"{left} tasks are left")
@@ -50,17 +60,19 @@ async def _live(sources: Sources, seed: int, lines: list[str]) -> None:
 
 class _Fleet:
     def __init__(
-        self, sources: Sources, seed: int, lines: list[str], network: trio.Nursery
+        self, given: Conditions, seed: int, lines: list[str], network: trio.Nursery
     ) -> None:
+        self._given = given
         random = self._random = Random(seed)
         self._network = network
         self._settings, habits = _settings(random), _habits(random)
-        self._weather = Weather(random.choice((0, 0, 0.002, 0.02)), random.choice((0, 0, 0.005)))
+        drawn = Weather(random.choice((0, 0, 0.002, 0.02)), random.choice((0, 0, 0.005)))
+        self._weather = drawn if given.weather is None else given.weather
         self._faults = random.choice((0, 0, 0, 0.01))
         self._script = Script(words())
         self._numbers, self._ids = count(1), count(1)
         book = Book(self._script, words(), patience_s=self._settings.lease_s + 5)
-        redis = Redis(sources, book.saw)
+        redis = Redis(given.sources, book.saw)
         book.ask = redis.ask
         self.world = FleetWorld(
             seed=seed,
@@ -81,7 +93,7 @@ class _Fleet:
             trio.lowlevel.add_instrument(auditor)
             for role in _roles(random):
                 await self._start(role)
-            harms = Harms(world, Random(random.random()), self._start)
+            harms = Harms(world, Random(random.random()), self._start, self._given.harms)
             world.refuses |= self._weather != Weather()
             async with trio.open_nursery() as happening:
                 happening.start_soon(harms.run)
@@ -120,7 +132,7 @@ class _Fleet:
         return process
 
     async def _settle(self) -> None:
-        """All jobs end, then nothing is left of them in any process, and after a while in the store."""
+        """All jobs end; nothing is left of them in any process and, in time, in the store."""
         world, processes = self.world, self.world.processes
         await _until(lambda: not world.book.unfinished(), 2 * world.settings.job_wall_s)
         world.expect(not world.book.unfinished(), f"without an end: {world.book.unfinished()}")
@@ -133,29 +145,29 @@ class _Fleet:
         self._weather = Weather()
         quiet = msgspec.structs.replace(world.settings, lease_s=JANITOR_LEASE_S)
         janitor = self._begin("edge", quiet, listens=False)
-        await _until(lambda: self._is_empty(), 2 * world.settings.job_keep_s + 100)
+        await _until(self._is_empty, 2 * world.settings.job_keep_s + 100)
         await janitor.drain(0)
         # What is told to the dead is forgotten after a minute.
         await trio.sleep(JANITOR_LEASE_S)
-        keys = world.redis.keys()
+        keys = world.redis.contents()
         world.expect(keys.keys() <= STAYS, f"keys are left: {keys}")
         totals = world.redis.ask("HVALS", "{penstock}:totals")
         world.expect(not any(map(int, totals)), f"counted still: {totals}")
 
     def _is_empty(self) -> bool:
         own = (b"{penstock}:alive:", b"{penstock}:wake:")
-        return all(key in STAYS or key.startswith(own) for key in self.world.redis.keys())
+        return all(key in STAYS or key.startswith(own) for key in self.world.redis.contents())
 
 
 def _well(left: dict[str, dict[str, int]], processes: dict[str, Process]) -> list[str]:
     return [name for name in left if not processes[name].ended.is_set()]
 
 
-async def _until(condition: object, most_s: float) -> None:
-    assert callable(condition)
-    deadline_s = trio.current_time() + most_s
-    while not condition() and trio.current_time() < deadline_s:
-        await trio.sleep(5)
+async def _until(condition: Callable[[], bool], most_s: float) -> None:
+    """Or until so much time has passed."""
+    with trio.move_on_after(most_s):
+        while not condition():  # noqa: ASYNC110  # others know nothing of who waits here
+            await trio.sleep(5)
 
 
 async def _play(plays: Sequence[Play]) -> None:

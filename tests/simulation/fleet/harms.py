@@ -22,13 +22,16 @@ class Start(Protocol):
 class Harms:
     """Does some of what may happen, some times, and mends it again."""
 
-    def __init__(self, world: FleetWorld, random: Random, start: Start) -> None:
+    def __init__(
+        self, world: FleetWorld, random: Random, start: Start, kinds: Sequence[Harm] | None = None
+    ) -> None:
         self.world = world
         self.random = random
         self.done = trio.Event()
         """Set when there is nobody left to be harmed."""
         self._start = start
-        self.kinds: Sequence[Harm] = random.sample(KINDS, random.choice((0, 1, 2, 3, len(KINDS))))
+        some = random.sample(KINDS, random.choice((0, 1, 2, 3, len(KINDS))))
+        self.kinds = some if kinds is None else kinds
         world.cuts = bool({kill_edge, drain_edge} & set(self.kinds))
         world.refuses = bool({stop_store, fill_store, *EDGES} & set(self.kinds))
 

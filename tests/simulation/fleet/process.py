@@ -9,11 +9,12 @@ from typing import Literal, TypeAlias, TypeVar, cast
 from unittest import mock
 
 import trio
+from tokenizers import Tokenizer as Vocabulary
 
 from penstock import build
 from penstock.edge_service import EdgeService
 from penstock.engine.engine import Engine
-from penstock.engine.grammar import Grammars, Vocabulary
+from penstock.engine.grammar import Grammars
 from penstock.jobs.redis.address import Address
 from penstock.jobs.redis.client import Client
 from penstock.jobs.redis.store import RedisStore
@@ -139,6 +140,10 @@ class Process:
             await trio.sleep(0.5)
         self._scope.cancel()
         await self.ended.wait()
+
+    @property
+    def well(self) -> bool:
+        return not (self.machine.dead or self.machine.frozen or self.draining)
 
     @property
     def reachable(self) -> bool:

@@ -74,8 +74,12 @@ def edit(sources: Sources, name: str, pattern: str, by: str) -> Sources:
 @contextmanager
 def virtual_clock() -> Iterator[None]:
     """What the stand-in takes for the time of day is Trio's time."""
-    with mock.patch("time.time", lambda: EPOCH_S + trio.current_time()):
+    with mock.patch("time.time", _time_s):
         yield
+
+
+def _time_s() -> float:
+    return EPOCH_S + trio.current_time()
 
 
 class Redis:
@@ -91,7 +95,7 @@ class Redis:
         """Those that are connected to it."""
         self._sources = sources
         self._saw = saw
-        client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
+        client: Any = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
         client.response_callbacks.clear()
         self._client = client
         self._compiled: set[str] = set()
@@ -131,7 +135,7 @@ class Redis:
             self._compiled.add(name)
         return name
 
-    def keys(self) -> dict[bytes, bytes]:
+    def contents(self) -> dict[bytes, bytes]:
         """All that is in it, and of which type."""
         return {key: self.ask("TYPE", key) for key in sorted(self.ask("KEYS", "*"))}
 
