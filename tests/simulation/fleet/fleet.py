@@ -92,7 +92,8 @@ class _Fleet:
             auditor = FleetAuditor(world, self._nursery.cancel_scope)
             trio.lowlevel.add_instrument(auditor)
             for role in _roles(random):
-                await self._start(role)
+                # Until it has found the store, it has a reason to refuse.
+                await (await self._start(role)).store.link.there.wait()
             harms = Harms(world, Random(random.random()), self._start, self._given.harms)
             world.refuses |= self._weather != Weather()
             async with trio.open_nursery() as happening:
