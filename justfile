@@ -26,7 +26,7 @@ heavy *options: _tools
 quick *options:
     {{ python }} -m pytest -m "not wire" {{ options }}
 
-# Whole servers with seeded clients and faults, on virtual time: --seed N tells one story
+# Whole servers with seeded clients and faults, on virtual time: --seed N tells one story, --fleet of several
 [group('check')]
 simulate *options:
     {{ python }} -m tests.simulation {{ options }}

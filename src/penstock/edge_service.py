@@ -24,7 +24,8 @@ from penstock.service import Service
 
 ORPHANED_S = 10.0
 """A plain request is worked on for as long without its edge."""
-KEPT_S = 1.0
+KEPT_S = 3.0
+"""Longer than a command of the store may take, such as the one that says that it is being read."""
 LAST_WORD_S = 2.0
 
 

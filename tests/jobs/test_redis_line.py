@@ -122,6 +122,26 @@ async def test_what_is_given_back_goes_to_the_next_who_asks_and_is_written_by_th
     assert names(await store.take("default", 2, SLOTS)) == ["job_b"]
 
 
+async def test_a_job_that_was_lost_or_given_back_is_not_watched_any_more(
+    redis: RedisServer,
+) -> None:
+    here, there = make(redis), make(redis)
+    async with opened(here), opened(there):
+        for name in "ab":
+            await here.offer(job(name))
+        lost, back = await here.take("default", 2, SLOTS)
+        await here.give_back(back.log, back.epoch)
+        found = await there.find("job_a")
+        assert found is not None
+        await found.claim()
+        await quiet(here)
+        with pytest.raises(LeaseLostError):
+            await lost.log.append(lost.epoch, delta(1))
+        await quiet(here)
+        for name in "ab":
+            assert redis.ask("HEXISTS", f"{{penstock}}:watch:job_{name}", here.link.me) == b":0\r\n"
+
+
 async def test_a_job_in_line_ends_where_it_stands_when_it_is_refused(store: RedisStore) -> None:
     log = await store.offer(job("a"))
     with trio.fail_after(5):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .simulate import run
+from . import simulate
+from .fleet import fleet
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument(
+        "--fleet", action="store_true", help="worlds of several processes and their store"
+    )
     asked = parser.parse_args()
+    run = fleet.run if asked.fleet else simulate.run
     for seed in range(asked.seed, asked.seed + asked.seeds):
         story = run(seed)
         if story.error is not None or asked.seeds == 1:

@@ -14,6 +14,7 @@ from penstock.generation import Generation
 from penstock.jobs.memory import MemoryStore
 from penstock.live import Live
 from penstock.pipeline import Emit, Encoder, Pace, Sink, SinkNowait, Source
+from penstock.service import Service
 from penstock.settings import Settings
 from penstock.web.app import App
 from penstock.web.stream import WholeSink
@@ -97,20 +98,8 @@ class Auditor(trio.abc.Instrument):
     def _find(self) -> str | None:
         if self._engine.misuse:
             return self._engine.misuse[0]
-        return self._schedule() or self._bound() or self._store() or self._counts()
-
-    def _schedule(self) -> str | None:
-        schedule, decoder = self._service.default.decoder.schedule, self._service.default.decoder
-        if not 0 <= schedule.active <= self._settings.slots:
-            return f"{schedule.active} of {self._settings.slots} slots are taken"
-        if len(self._engine.seated) > schedule.active + len(schedule._released):
-            return "the engine keeps a slot that the schedule has given back"
-        for entry in decoder._readers:
-            if entry.held > max(self._settings.lookahead, 1):
-                return f"{entry.held} tokens are held for one reader"
-        if self._service.default.admission.taken > self._settings.max_streams:
-            return "more places than there are"
-        return None
+        fault = find_schedule_fault(self._service, self._engine, self._settings)
+        return fault or self._bound() or self._store() or self._counts()
 
     def _bound(self) -> str | None:
         """How far the model is ahead of each reader of a direct stream."""
@@ -162,6 +151,21 @@ class Auditor(trio.abc.Instrument):
         if not 0 <= running <= self._service.default.admission.taken:
             return f"{running} generations are counted as running"
         return None
+
+
+def find_schedule_fault(service: Service, engine: ScriptedEngine, settings: Settings) -> str | None:
+    """Of slots and places, and of what is held for readers."""
+    schedule, decoder = service.default.decoder.schedule, service.default.decoder
+    if not 0 <= schedule.active <= settings.slots:
+        return f"{schedule.active} of {settings.slots} slots are taken"
+    if len(engine.seated) > schedule.active + len(schedule._released):
+        return "the engine keeps a slot that the schedule has given back"
+    for entry in decoder._readers:
+        if entry.held > max(settings.lookahead, 1):
+            return f"{entry.held} tokens are held for one reader"
+    if service.default.admission.taken > settings.max_streams:
+        return "more places than there are"
+    return None
 
 
 def _log(log: Any) -> str | None:  # noqa: ANN401  # looks where others may not

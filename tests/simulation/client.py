@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 from penstock.requests import Prompt
 
 from .scripted import TEXTS
-from .wire import Exchange, LostError, Pace
+from .wire import NO_HEADERS, Exchange, LostError, Pace
 from .world import World
 
 WORDS = ("once", "upon", "a", "time", "there", "was", "fog")
@@ -53,7 +54,7 @@ class Client:
             case "slow":
                 return Pace(most=random.choice((40, 90, 300)), wait_s=random.uniform(0, 0.3))
             case "stops":
-                stop_s = random.choice((3.0, 12.0, 60.0))
+                stop_s = self.world.habits.haste * random.choice((3.0, 12.0, 60.0))
                 return Pace(stop_at=random.randrange(1500), stop_s=stop_s)
             case "leaves":
                 return Pace(cut_at=random.randrange(2500))
@@ -86,22 +87,53 @@ class Client:
         except ConnectionRefusedError:
             raise LostError from None
 
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        again: bool = True,
+    ) -> tuple[int, Any]:
+        """The status and the answer. Raises `LostError`.
+
+        It may be asked `again`, as often as is usual here, where it was not answered.
+        """
+        for left in reversed(range(self.world.attempts if again else 1)):
+            exchange = None
+            try:
+                exchange = self.exchange()
+                await exchange.ask(method, path, body, headers)
+                told = await exchange.json()
+                if not left or not is_away(exchange.status, told):
+                    return exchange.status, told
+                self.check_error(told["error"], MAY_REFUSE)
+            except LostError:
+                self.expect(self.world.may_cut, "lost a connection that it was reading")
+                if not left:
+                    raise
+            finally:
+                if exchange is not None:
+                    exchange.wire.reset()
+            await trio.sleep(1)
+        raise AssertionError("never")
+
     def check_lost(self, pace: Pace) -> None:
         """A connection breaks only for those who do not read, and when the server ends."""
-        self.expect(self.world.draining or leaves(pace), "lost a connection that it was reading")
+        self.expect(self.world.may_cut or leaves(pace), "lost a connection that it was reading")
 
     def check_error(self, error: dict[str, Any], allowed: set[str]) -> None:
         code = error["code"]
-        known = code in allowed or (code == "unavailable" and self.world.draining)
-        failed = (self.prompt.token_ids, self.prompt.seed) in self.world.engine.failed
-        planted = code == "internal_error" and failed
+        known = code in allowed or (code == "unavailable" and self.world.may_refuse)
+        planted = code == "internal_error" and self.world.failed(self.prompt)
         self.expect(known or planted, f"got {error}")
 
     def check_pieces(
         self, pieces: list[str], *, end: dict[str, Any] | None, prompt: Prompt | None = None
     ) -> None:
         """What came is how the answer begins, and all of it where `end` says that it is whole."""
-        expected, reason, tokens = self.world.engine.script.pieces(prompt or self.prompt, self.stop)
+        expected, reason, tokens = self.world.script.pieces(prompt or self.prompt, self.stop)
         self.expect(pieces == expected[: len(pieces)], f"got {pieces} instead of {expected}")
         if end is not None:
             self.expect(pieces == expected, f"a whole answer is {expected}, this is {pieces}")
@@ -115,12 +147,17 @@ class Client:
         try:
             await self.act()
         except LostError:
-            self.expect(self.world.draining, "lost a connection that it was reading")
+            self.expect(self.world.may_cut, "lost a connection that it was reading")
             self.tell("found the server gone")
         self.tell("is done")
 
     async def act(self) -> None:
         raise NotImplementedError
+
+
+def is_away(status: int, told: Any) -> bool:  # noqa: ANN401  # whatever the server said
+    """Whether it is to be asked again later, or elsewhere."""
+    return status == 429 and told["error"]["code"] == "unavailable"
 
 
 def leaves(pace: Pace) -> bool:

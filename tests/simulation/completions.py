@@ -77,7 +77,7 @@ class Whole(Client):
             self.check_error(told["error"], MAY_REFUSE)
             self.tell(f"was refused with {exchange.status}")
             return
-        expected, reason, tokens = self.world.engine.script.pieces(self.prompt, self.stop)
+        expected, reason, tokens = self.world.script.pieces(self.prompt, self.stop)
         choice = told["choices"][0]
         self.expect(choice["text"] == "".join(expected), f"got {choice['text']!r}")
         self.expect(choice["finish_reason"] == reason, f"finished as {choice['finish_reason']}")

@@ -32,6 +32,7 @@ class Edge:
     def __init__(self, app: App, settings: Settings, nursery: trio.Nursery) -> None:
         self.open = True
         self._nursery = nursery
+        self._ends: list[PipeStream] = []
         wrapped = ASGIWrapper(cast("ASGIFramework", edge.wrap(app, settings)))
         self._edge = edge.Edge(wrapped, settings, server._config(settings))
 
@@ -40,8 +41,15 @@ class Edge:
         if not self.open:
             raise ConnectionRefusedError
         mine, theirs = make_pair(capacity)
+        self._ends.append(mine)
         self._nursery.start_soon(PipeConnection(self._edge, cast("Any", theirs)).run)
         return mine
+
+    def cut(self) -> None:
+        """All connections, as a kernel does whose process has died."""
+        self.open = False
+        for end in self._ends:
+            end.reset()
 
     def drain(self) -> None:
         self.open = False

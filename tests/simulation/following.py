@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import trio
 
-from .client import MAY_REFUSE, Client
+from .client import MAY_REFUSE, Client, is_away
 from .wire import Exchange, LostError, Pace
 
 
@@ -37,7 +37,7 @@ class Following(Client):
                 if ended is not None:
                     return ended
             except LostError:
-                if self.world.draining and not self.world.edge.open:
+                if self.world.over:
                     return "gone"
                 self.check_lost(pace)
                 self.tell(f"lost its connection after {len(got)}")
@@ -65,7 +65,10 @@ class Following(Client):
         if exchange.status == 200:
             self.expect(False, "a stream ended without an end")
         if exchange.status in (404, 429):
-            self.check_error(json.loads(buffer)["error"], MAY_REFUSE | {"job_not_found"})
+            told = json.loads(buffer)
+            self.check_error(told["error"], MAY_REFUSE | {"job_not_found"})
+            if self.world.attempts > 1 and is_away(exchange.status, told):
+                return None
         whole = bool(got) and not got[-1].startswith(b"event: token\n")
         return "end" if exchange.status == 204 and whole else str(exchange.status)
 

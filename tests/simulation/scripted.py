@@ -62,10 +62,13 @@ class Script:
 
 @dataclass(slots=True, eq=False)
 class ScriptedSequence:
+    """`again` of its tokens are to be computed once more: another process has made them before."""
+
     prompt: Prompt
     tokens: list[int]
     cached: int = 0
     made: int = 0
+    again: int = 0
 
     @property
     def prefilled(self) -> bool:
@@ -106,7 +109,10 @@ class ScriptedEngine:
 
     def open_choices(self, prompt: Prompt) -> list[ScriptedSequence]:
         assert prompt.n == 1, "worlds have one answer each"
-        return [ScriptedSequence(prompt, self.script.tokens(prompt))]
+        tokens, given = self.script.tokens(prompt), len(prompt.given[0]) if prompt.given else 0
+        if given and prompt.given[0] != tuple(tokens[:given]):
+            self.misuse.append(f"{prompt.given[0]} was never said of {tokens}")
+        return [ScriptedSequence(prompt, tokens, made=given, again=given)]
 
     def admit(self, sequence: ScriptedSequence) -> None:
         if sequence in self.seated or len(self.seated) >= self.slots:
@@ -133,9 +139,14 @@ class ScriptedEngine:
         for sequence in sequences:
             self._check(sequence)
         return [
-            RuntimeError("planted") if self._fault(sequence) else self._next(sequence)
+            RuntimeError("planted") if self._fault(sequence) else self._step(sequence)
             for sequence in sequences
         ]
+
+    def _step(self, sequence: ScriptedSequence) -> Result:
+        """The last of those that are computed again gives the first new one."""
+        sequence.again = max(sequence.again - 1, 0)
+        return None if sequence.again else self._next(sequence)
 
     def _next(self, sequence: ScriptedSequence) -> Result:
         if sequence.made >= len(sequence.tokens):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from random import Random
 from typing import cast
 from unittest import mock
 
 import trio
-import trio._core._run as trio_run
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
-from penstock import logs, pipeline
+from penstock import pipeline
 from penstock.build import assemble
 from penstock.engine.engine import Engine
-from penstock.engine.tokenizer import Tokenizer, load_tokenizer
-from penstock.models import embedded_model
 from penstock.settings import Settings, build
 from penstock.web.app import App
 
@@ -27,61 +21,21 @@ from .auditor import Auditor
 from .casting import Play, cast_of
 from .edge import Edge
 from .scripted import CHUNK, Script, ScriptedEngine, TimedThread
-from .world import PACES, BrokenPromiseError, Habits, World
+from .story import Story, tell, words
+from .world import PACES, BrokenPromiseError, Habits, ServerWorld
 
 PATIENCE_S = 4000
 """Of virtual time, for a whole world."""
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What a world did, line by line, and what went wrong in it, if anything."""
-
-    seed: int
-    lines: tuple[str, ...]
-    error: str | None
-
-    def __str__(self) -> str:
-        return "\n".join([f"seed {self.seed}", *self.lines, f"error: {self.error}"])
-
-
-@cache
-def _tokenizer() -> Tokenizer:
-    return load_tokenizer(embedded_model())
-
-
 def run(seed: int) -> Story:
     """Live through one world. The same seed gives the same story."""
-    lines: list[str] = []
-    logs.to_logging()
-    log = logging.getLogger("penstock")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # as hypothesis does
-    trio_run._r.seed(seed)
-    try:
-        trio.run(_live, seed, lines, clock=MockClock(autojump_threshold=0))
-    except BaseException as error:
-        return Story(seed, tuple(lines), _explain(error))
-    finally:
-        log.setLevel(level)
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]  # type: ignore[misc]
-        trio_run._r.setstate(before[1])
-    return Story(seed, tuple(lines), None)
-
-
-def _explain(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_explain(each) for each in error.exceptions)
-    if isinstance(error, KeyboardInterrupt):
-        raise error
-    return f"{type(error).__name__}: {error}"
+    return tell(seed, _live)
 
 
 async def _live(seed: int, lines: list[str]) -> None:
     random = Random(seed)
-    tokenizer = _tokenizer()
+    tokenizer = words()
     settings, habits = _settings(random), _habits(random)
     faults = random.choice((0, 0, 0.02))
     engine = ScriptedEngine(Script(tokenizer), settings.slots, Random(random.random()), faults)
@@ -97,7 +51,17 @@ async def _live(seed: int, lines: list[str]) -> None:
             tasks = trio.lowlevel.current_statistics().tasks_living
             async with trio.open_nursery() as connections:
                 edge = Edge(app, settings, connections)
-                world = World(seed, app, engine, edge, tokenizer, settings, habits, lines)
+                world = ServerWorld(
+                    seed=seed,
+                    script=engine.script,
+                    tokenizer=tokenizer,
+                    settings=settings,
+                    habits=habits,
+                    lines=lines,
+                    app=app,
+                    engine=engine,
+                    edge=edge,
+                )
                 auditor = Auditor(world.app, engine, settings, service_nursery.cancel_scope)
                 trio.lowlevel.add_instrument(auditor)
                 with mock.patch.object(pipeline, "run", auditor.watch(pipeline.run)):
@@ -111,7 +75,7 @@ async def _live(seed: int, lines: list[str]) -> None:
             raise BrokenPromiseError(auditor.broken)
 
 
-async def _play(world: World, clients: Sequence[Play], random: Random) -> None:
+async def _play(world: ServerWorld, clients: Sequence[Play], random: Random) -> None:
     drain_at_s = random.uniform(0, 40) if random.random() < 0.25 else None
     async with trio.open_nursery() as nursery:
         if drain_at_s is not None:
@@ -120,7 +84,7 @@ async def _play(world: World, clients: Sequence[Play], random: Random) -> None:
             nursery.start_soon(client)
 
 
-async def _drain(world: World, at_s: float, drain_s: float) -> None:
+async def _drain(world: ServerWorld, at_s: float, drain_s: float) -> None:
     await trio.sleep(at_s)
     world.tell("server", f"drains for {drain_s} s")
     world.draining = True
@@ -131,7 +95,7 @@ async def _drain(world: World, at_s: float, drain_s: float) -> None:
     world.edge._nursery.cancel_scope.cancel()
 
 
-async def _settle(world: World) -> None:
+async def _settle(world: ServerWorld) -> None:
     """After a while nothing is left of anybody."""
     await trio.sleep(world.settings.job_wall_s + 2 * world.settings.job_keep_s + 60)
     service = world.app.service

@@ -45,7 +45,7 @@ class Talking(Client):
             await self._begin(socket)
             return await self._listen(socket)
         except LostError:
-            if socket.code in (4400, 1013, 1001) or self.world.draining:
+            if socket.code in (4400, 1013, 1001) or self.world.may_cut:
                 self.tell(f"was closed with {socket.code}")
             else:
                 self.expect(leaves(pace) or spoke_rubbish, f"lost its socket, {socket.code}")

@@ -28,7 +28,7 @@ class LostError(Exception):
     """The connection is gone, by whose doing whatever."""
 
 
-_NO_HEADERS: Mapping[str, str] = {}
+NO_HEADERS: Mapping[str, str] = {}
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionRefusedError)
 
 
@@ -93,7 +93,7 @@ class Exchange:
         self._http = h11.Connection(h11.CLIENT)
 
     async def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = _NO_HEADERS
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS
     ) -> None:
         told = [("host", "sim"), ("content-length", str(len(body))), *headers.items()]
         events = [h11.Request(method=method, target=path, headers=told), h11.EndOfMessage()]

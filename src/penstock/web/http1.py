@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any, cast
 
 import h11
@@ -88,12 +89,14 @@ class Http1(H11Protocol):
             await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Upstream answers 500 to a request that is cancelled while its headers are written.
+        """Upstream answers 500 to a request that is cancelled, as by the end of a server.
 
-        By then they are out, as far as h11 knows, and it raises.
+        That is no answer to it. And where its headers were being written, they are out, as far as
+        h11 knows, and it raises.
         """
         if isinstance(event, Response):
-            self._broken |= self.connection.our_state is h11.SEND_BODY
+            cancelled = trio.current_effective_deadline() == -inf
+            self._broken |= cancelled or self.connection.our_state is h11.SEND_BODY
             self._chunked = self._chunks(event)
             event = await self._close_behind(event)
         if not self._broken or isinstance(event, StreamClosed):

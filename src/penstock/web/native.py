@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from penstock.errors import PenstockError
+from penstock.errors import UNAVAILABLE, PenstockError
 from penstock.events import Terminal
 from penstock.jobs.store import Log
 from penstock.protocols.native import ChatStreamEncoder, parse_place, parse_query
@@ -34,12 +34,15 @@ async def _ask(service: Service, exchange: Exchange, request: GenerateRequest) -
 async def _resume(service: Service, exchange: Exchange, told: bytes) -> None:
     """EventSource reconnects after every end, and would run the prompt again each second.
 
-    204 is the one polite way to make it stop, also where the job is not known any more.
+    204 is the one polite way to make it stop, also where the job is not known any more. Whether it
+    is cannot be said while the store is away.
     """
     try:
         job_id, after = parse_place(told) or ("", 0)
         log = await service.jobs.find(exchange.caller.scope, job_id)
-    except PenstockError:
+    except PenstockError as error:
+        if error.kind is UNAVAILABLE:
+            raise
         await exchange.respond(204, (), b"")
         return
     exchange.end = partial(_cancel, service, log)

@@ -14,13 +14,13 @@ from math import inf
 from typing import Any, TypeAlias
 
 import trio
-from glide import GlideClient, GlideError, Script
+from glide import GlideError, Script
 
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError, FullError, is_fault
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.client import Client, Connect, connect
 from penstock.jobs.redis.clock import Clock
-from penstock.jobs.redis.configuration import configure
 from penstock.jobs.redis.survey import find_faults, read_info
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,13 @@ class Link:
     """One process's way to Redis. `me` is its name there, of this run alone."""
 
     def __init__(
-        self, address: Address, me: str, *, lease_s: float, clock: Clock | None = None
+        self,
+        address: Address,
+        me: str,
+        *,
+        lease_s: float,
+        clock: Clock | None = None,
+        connect: Connect = connect,
     ) -> None:
         self.me = me
         self.clock = clock or Clock()
@@ -46,7 +52,8 @@ class Link:
         self.full = False
         """Whether Redis refused the last new thing that it was given."""
         self._address = address
-        self._client: GlideClient | None = None
+        self._connect_to = connect
+        self._client: Client | None = None
         self._steady_s = inf
         """Since when it answers, and its clock goes as this process's does."""
         self.lost = trio.Event()
@@ -62,8 +69,12 @@ class Link:
         While Redis was away nobody could give a sign of life, so all have a while to do that; and
         so they have once its clock, or this process's, was found to have been set.
         """
-        waited = trio.current_time() - self._steady_s >= self.lease_s / 2
-        return f"{self.clock.now_s:.6f}" if self.there.is_set() and waited else "0"
+        return f"{self.clock.now_s:.6f}" if self.steady else "0"
+
+    @property
+    def steady(self) -> bool:
+        """Whether Redis is there, and all who live have had a while to say so."""
+        return self.there.is_set() and trio.current_time() - self._steady_s >= self.lease_s / 2
 
     async def run(self) -> None:
         """Connect, and see to it that `there` tells the truth, until cancelled."""
@@ -142,7 +153,7 @@ class Link:
         return [(int(name.partition(b"-")[0]), each[0][1]) for name, each in (got or {}).items()]
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[GlideClient]:
+    async def connection(self) -> AsyncIterator[Client]:
         """One of its own, as soon as Redis is there."""
         client = await self._connect()
         try:
@@ -151,18 +162,18 @@ class Link:
             with trio.CancelScope(shield=True):
                 await client.close()
 
-    async def _connect(self) -> GlideClient:
+    async def _connect(self) -> Client:
         told: dict[str, str] = {}
         while True:
             try:
-                return await GlideClient.create(configure(self._address))
+                return await self._connect_to(self._address)
             except GlideError as error:
                 if not told:
                     told = {"store": str(self._address), "why": str(error)}
                     log.warning("the store is away", extra=told)
             await trio.sleep(PROBE_S)
 
-    async def _greet(self, client: GlideClient) -> None:
+    async def _greet(self, client: Client) -> None:
         """Once Redis answers, know what time it is, and be known to be alive."""
         while True:
             try:
@@ -175,7 +186,7 @@ class Link:
                     raise
                 await trio.sleep(PROBE_S)
 
-    async def _invoke(self, client: GlideClient, script: Script, *given: Argument) -> Any:  # noqa: ANN401
+    async def _invoke(self, client: Client, script: Script, *given: Argument) -> Any:  # noqa: ANN401
         arguments = [self.me, self.clock.told, *(_told(each) for each in given)]
         with trio.CancelScope(shield=True):
             return await client.invoke_script(script, [PREFIX], arguments)
@@ -189,7 +200,7 @@ class Link:
             else:
                 log.info("the store has room again", extra=told)
 
-    async def _look_over(self, client: GlideClient) -> None:
+    async def _look_over(self, client: Client) -> None:
         """Warn of what loses jobs. Where asking is forbidden there is nothing to tell."""
         with suppress(GlideError), trio.CancelScope(shield=True):
             for fault in find_faults(read_info(await client.info())):
@@ -211,7 +222,7 @@ async def ask_info(address: Address) -> Mapping[str, str]:
     """What a Redis says of itself. Raises `AwayError`, whose cause says why."""
     client = None
     try:
-        client = await GlideClient.create(configure(address))
+        client = await connect(address)
         return read_info(await client.info())
     except GlideError as error:
         raise AwayError from error

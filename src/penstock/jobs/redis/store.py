@@ -19,6 +19,7 @@ from penstock.jobs.job import Job, JobBounds
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError
 from penstock.jobs.redis.address import Address
+from penstock.jobs.redis.client import Connect, connect
 from penstock.jobs.redis.clock import Clock
 from penstock.jobs.redis.codec import DecodeError, decode_order, encode_error, encode_order, foreign
 from penstock.jobs.redis.commits import Commits
@@ -53,8 +54,10 @@ class RedisStore:
         lease_s: float = 10.0,
         line: int = 64,
         clock: Clock | None = None,
+        connect: Connect = connect,
     ) -> None:
-        self.link = Link(address, secrets.token_hex(8), lease_s=lease_s, clock=clock)
+        name = secrets.token_hex(8)
+        self.link = Link(address, name, lease_s=lease_s, clock=clock, connect=connect)
         self.ledger: Ledger = RedisLedger(self.link)
         self._line = line
         self._bounds = bounds

@@ -41,6 +41,10 @@ class Sweep:
                 await self._ripening.park()
             while self.due_s <= trio.current_time():
                 await self._link.there.wait()
+                if not self._link.steady:
+                    # Those elsewhere who read may not have said so again.
+                    await trio.sleep(PROBE_S)
+                    continue
                 with suppress(AwayError):
                     await self._forget()
 

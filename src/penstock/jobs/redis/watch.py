@@ -13,10 +13,11 @@ from math import inf
 from typing import Any
 
 import trio
-from glide import GlideClient, GlideError, StreamReadOptions
+from glide import GlideError, StreamReadOptions
 
 from penstock.jobs.redis import scripts
 from penstock.jobs.redis.absence import AwayError
+from penstock.jobs.redis.client import Client
 from penstock.jobs.redis.link import PREFIX, PROBE_S, Link
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.snapshot import Snapshot
@@ -83,7 +84,7 @@ class RedisWatch:
                     # What came back may have another clock, which numbers what is put in there.
                     after = BEGINNING
 
-    async def _listen(self, client: GlideClient, after: str) -> str:
+    async def _listen(self, client: Client, after: str) -> str:
         key = f"{PREFIX}wake:{self._link.me}"
         options = StreamReadOptions(block_ms=BLOCK_MS)
         got: Any = await client.xread({key: after}, options)
