@@ -117,7 +117,7 @@ def generate(
     settings = collect({**given, "slots": 1}, config)
     if len(settings.model) > 1:
         raise click.UsageError("generate takes one --model")
-    logs.to_stderr("pretty", "warning")
+    logs.to_logging()
     try:
         _run(build_service(settings), request, sink)
     except (ModelError, PenstockError) as error:

@@ -56,6 +56,7 @@ class Link:
         self._client: Client | None = None
         self._steady_s = inf
         """Since when it answers, and its clock goes as this process's does."""
+        self._was_away = False
         self.lost = trio.Event()
         """Set when it does not answer any more; then there is another one, too."""
 
@@ -70,6 +71,11 @@ class Link:
         so they have once its clock, or this process's, was found to have been set.
         """
         return f"{self.clock.now_s:.6f}" if self.steady else "0"
+
+    @property
+    def resumed(self) -> bool:
+        """Whether all who read have had a while to say so again, if Redis was away."""
+        return self.steady or (self.there.is_set() and not self._was_away)
 
     @property
     def steady(self) -> bool:
@@ -213,7 +219,7 @@ class Link:
             raise error
         if self.there.is_set():
             log.warning("the store is away", extra={"store": str(self._address), "why": str(error)})
-            self.there = trio.Event()
+            self.there, self._was_away = trio.Event(), True
             lost, self.lost = self.lost, trio.Event()
             lost.set()
 

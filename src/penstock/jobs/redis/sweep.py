@@ -41,7 +41,7 @@ class Sweep:
                 await self._ripening.park()
             while self.due_s <= trio.current_time():
                 await self._link.there.wait()
-                if not self._link.steady:
+                if not self._link.resumed:
                     # Those elsewhere who read may not have said so again.
                     await trio.sleep(PROBE_S)
                     continue
