@@ -18,9 +18,9 @@ ON_ALL = {"test_engine", "test_eviction", "test_choices", "test_grammar", "test_
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     room = metafunc.module.__name__.rpartition(".")[2]
     if room in ON_ALL and "model" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "model", ["host", "device", "captured"], indirect=True, scope="session"
-        )
+        captured = pytest.param("captured", marks=pytest.mark.heavy)
+        places = ["host", "device", captured]
+        metafunc.parametrize("model", places, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,7 @@ def test_the_protocol_keeps_its_promises(tmp_path: Path, claim: tuple[str, ...])
     assert errors(tmp_path, "jobs.pml", SMALLER, claim) == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("part", sorted(WITHOUT))
 def test_no_part_of_it_can_be_left_out(tmp_path: Path, part: str) -> None:
     changes = SMALLER | WITHOUT[part]
@@ -118,16 +119,19 @@ def test_a_job_in_line_is_taken_whoever_is_killed(tmp_path: Path) -> None:
     assert errors(tmp_path, "line.pml", TWO, ENDS, "-DLOSSES") == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("part", sorted(NOT_AT_ONCE))
 def test_a_line_without_that_is_slower(tmp_path: Path, part: str) -> None:
     assert errors(tmp_path, "line.pml", FEWER | NOT_AT_ONCE[part], AT_ONCE) > 0
 
 
+@pytest.mark.heavy
 def test_a_line_without_a_call_after_a_refusal_is_slower(tmp_path: Path) -> None:
     changes = {"SLOTS + 1": "SLOTS", "drop(j); call_next()": "drop(j)"}
     assert errors(tmp_path, "line.pml", changes, AT_ONCE) > 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("part", sorted(NEVER))
 def test_a_line_without_that_does_not_work(tmp_path: Path, part: str) -> None:
     assert errors(tmp_path, "line.pml", TWO | NEVER[part], ENDS, "-DLOSSES") > 0
