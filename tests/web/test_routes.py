@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 import trio
@@ -143,6 +144,18 @@ async def test_a_body_over_the_limit_is_413_declared_or_not(
     for headers in ((), ((b"content-length", b"3014"),)):
         client = await fetch(MemoryClient(app, "POST", TEXT, body=body, headers=headers))
         assert error_of(client) == (413, "request_too_large", None)
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate, gzip", b"identity", b""])
+async def test_a_body_that_is_encoded_is_refused_by_name(app: App, coding: bytes) -> None:
+    headers = ((b"content-encoding", coding),)
+    body = b"{" if coding in (b"identity", b"") else zlib.compress(b"{}")
+    client = await fetch(MemoryClient(app, "POST", TEXT, body=body, headers=headers))
+    if coding in (b"identity", b""):
+        assert error_of(client) == (400, "invalid_json", None)
+    else:
+        assert error_of(client) == (400, "invalid_value", "content-encoding")
+        assert coding.decode() in client.json["error"]["message"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])

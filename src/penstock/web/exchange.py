@@ -14,7 +14,14 @@ from typing import Any, TypeAlias
 import trio
 
 from penstock import origin
-from penstock.errors import METHOD_NOT_ALLOWED, TIMED_OUT, TOO_LARGE, PenstockError, internal
+from penstock.errors import (
+    METHOD_NOT_ALLOWED,
+    TIMED_OUT,
+    TOO_LARGE,
+    PenstockError,
+    internal,
+    invalid,
+)
 from penstock.events import Terminal
 from penstock.live import Live
 from penstock.protocols import openai
@@ -83,6 +90,9 @@ class Exchange:
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body, in time. Raises `PenstockError`; `GoneError` if it is cut off."""
+        coding = (self.header(b"content-encoding") or b"identity").decode("latin-1")
+        if coding.lower() != "identity":
+            raise invalid("content-encoding", f"{coding!r} is not taken; send the body as it is")
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
