@@ -96,6 +96,7 @@ def test_the_benchmarks_run(command: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_the_benchmark_of_redis_runs() -> None:
     require_redis()
     few = ["--fsync", "no", "--writers", "1", "--jobs", "2", "--seconds", "0.2", "--kept", "5"]

@@ -14,7 +14,7 @@ from tests.wire.servers import Server, wait_until
 
 from .conftest import Invoke
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.heavy]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,10 @@ import pytest
 from penstock.cli.processes import Shared
 from tests.cli.watched import COUNT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for orphans")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for orphans"),
+]
 PATIENCE_S = 20.0
 
 

@@ -18,9 +18,8 @@ ON_ALL = {"test_engine", "test_eviction", "test_choices", "test_grammar", "test_
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     room = metafunc.module.__name__.rpartition(".")[2]
     if room in ON_ALL and "model" in metafunc.fixturenames:
-        captured = pytest.param("captured", marks=pytest.mark.heavy)
-        places = ["host", "device", captured]
-        metafunc.parametrize("model", places, indirect=True, scope="session")
+        others = [pytest.param(each, marks=pytest.mark.heavy) for each in ("device", "captured")]
+        metafunc.parametrize("model", ["host", *others], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from tests.redis_server import RedisServer
 from .ledgers import counts, opened, redis_ledger, refused, terms
 from .stores import QUIET_S
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 20
 QUOTA = Limit("tokens_per_day", 1000)
 STREAMS = 4

@@ -69,6 +69,7 @@ NEVER = {
 }
 
 pytestmark = [
+    pytest.mark.heavy,
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("spin") is None or shutil.which("cc") is None,

@@ -20,6 +20,8 @@ from tests.redis_server import RedisServer
 
 from .stores import BOUNDS, CANCEL, DONE, GONE, delta, deltas, job, opened, quiet
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 20
 
 

@@ -20,6 +20,8 @@ from tests.redis_server import RedisServer
 
 from .stores import BOUNDS, DONE, deltas, job, opened
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 20
 KEEP_S = 2
 ROOM_BYTES = 1 << 19

@@ -13,7 +13,7 @@ from tests.wire.servers import Server, run_serve, wait_until
 
 BODY = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True}
 
-pytestmark = [pytest.mark.wire, pytest.mark.slow]
+pytestmark = [pytest.mark.heavy, pytest.mark.wire, pytest.mark.slow]
 
 
 def submit(server: Server, **changes: object) -> str:

@@ -39,6 +39,7 @@ def test_worlds_keep_their_promises() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_a_seed_tells_the_same_story_again() -> None:
     stories = [run(seed) for seed in range(20)]
     assert [run(seed) for seed in range(20)] == stories

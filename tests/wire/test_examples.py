@@ -19,6 +19,8 @@ from penstock.cli.main import main
 
 from .servers import Server
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 STATIC = Path(penstock.__file__).parent / "web" / "static"

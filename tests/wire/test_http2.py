@@ -12,10 +12,11 @@ from .asked import LONG_BODY, PROMPT
 from .http2 import Http2Client
 from .servers import Server, wait_until
 
+pytestmark = pytest.mark.heavy
+
 PATH = "/v1/completions"
 STREAMED = {**LONG_BODY, "stream": True}
 SHORT = {"prompt": PROMPT, "max_tokens": 5, "temperature": 0, "ignore_eos": True}
-WINDOWS = [0, *(pytest.param(each, marks=pytest.mark.heavy) for each in (1, 500)), 65_535]
 
 
 def text_of(events: bytes) -> str:
@@ -67,7 +68,7 @@ def test_head_has_no_body_and_opens_no_generation(server: Server) -> None:
     assert (status, body, ended.total()) == (405, b"", 0)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", [0, 1, 500, 65_535])
 def test_a_stream_that_is_not_read_is_parked_and_loses_nothing(server: Server, window: int) -> None:
     """What the client holds is its window, to the byte; then its decoder rests."""
     whole = server.ask("POST", PATH, {**LONG_BODY, "temperature": 0}).json["choices"][0]["text"]

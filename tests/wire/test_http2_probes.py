@@ -18,6 +18,8 @@ from .servers import Server, wait_until
 from .test_http2 import PATH, SHORT, STREAMED
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
+pytestmark = pytest.mark.heavy
+
 HELLO = PREFACE + http2_frame(SETTINGS, 0, 0, b"")
 NAMED = [(b":scheme", b"http"), (b":authority", b"x")]
 GET = Encoder().encode([(b":method", b"GET"), (b":path", b"/health"), *NAMED])
