@@ -78,7 +78,7 @@ def test_no_line_names_a_package_registry() -> None:
         ["overhead.py", "--rounds", "1", "--repeats", "1", "--requests", "20"],
         ["jobs.py", "--jobs", "80", "--clients", "2", "--grown-mib", "100"],
         ["grammar.py", "--tokens", "4", "--rounds", "1"],
-        ["gaps.py", "--tokens", "150", "--rounds", "1", "--prompts", "64"],
+        ["gaps.py", "--tokens", "300", "--rounds", "1", "--prompts", "64"],
     ],
     ids=lambda command: command[0],
 )

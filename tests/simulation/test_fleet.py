@@ -57,7 +57,7 @@ def without_the_number() -> Conditions:
 
 def with_a_lease_of_its_own() -> Conditions:
     """Which comes with the next sign of life."""
-    told = r"claim\(id, model, now, lease_s\)(\n  local tries)"
+    told = r"claim\(id, model, lease_s\)(\n  local tries)"
     by = (
         "redis.call('HINCRBY', job_of(id), 'epoch', 1)\n"
         r"  redis.call('HSET', job_of(id), 'holder', me)\1"
