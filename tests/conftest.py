@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from random import Random
+
 import hypothesis
 import pytest
 
@@ -19,6 +22,12 @@ hypothesis.settings.load_profile("steady")
 def lines_go_to_logging() -> None:
     """Where `caplog` finds them, also after a test of a command that sends them elsewhere."""
     logs.to_logging()
+
+
+@pytest.fixture(autouse=True)
+def steady_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without a seed is answered alike in every run."""
+    monkeypatch.setattr(secrets, "randbelow", Random(0).randrange)
 
 
 @pytest.fixture(scope="session")

@@ -169,7 +169,7 @@ draws = st.builds(
 )
 
 
-@pytest.mark.parametrize("vocab", [VOCAB, 4096])
+@pytest.mark.parametrize("vocab", [pytest.param(VOCAB, marks=pytest.mark.heavy), 4096])
 @settings(max_examples=200)
 @given(chosen=st.lists(draws, min_size=1, max_size=16), seed=st.integers(0, 100))
 def test_a_row_gives_the_same_token_alone_and_in_any_batch(

@@ -16,6 +16,8 @@ from tests.redis_server import RedisServer
 from .clocks import JumpingClock
 from .stores import BOUNDS, DONE, QUIET_S, delta, job, opened
 
+pytestmark = pytest.mark.heavy
+
 LEASE_S = 10
 SLOTS = 9
 LONG_S = 300

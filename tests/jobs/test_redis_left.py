@@ -27,6 +27,8 @@ from .clocks import JumpingClock
 from .ledgers import redis_ledger, terms
 from .stores import BOUNDS, CANCEL, DONE, QUIET_S, delta, job, opened, quiet
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 5
 JOB = "{penstock}:job:job_a"
 

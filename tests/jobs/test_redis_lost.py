@@ -24,6 +24,8 @@ from tests.redis_server import RedisServer
 
 from .stores import BOUNDS, DONE, delta, deltas, job, opened, quiet
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 5
 LOG, JOB = "{penstock}:log:job_a", "{penstock}:job:job_a"
 # As after a power cut.

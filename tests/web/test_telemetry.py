@@ -21,6 +21,7 @@ from tests.peers import make_engine
 
 ASK = {"prompt": "Once upon a time", "max_tokens": 3, "temperature": 0, "ignore_eos": True}
 CHAT = {"messages": [{"role": "user", "content": "a secret question"}], "max_tokens": 3}
+CHAT |= {"temperature": 0, "ignore_eos": True}
 MINE = b"req_1.A:b-7"
 HOSTILE = [
     b"",

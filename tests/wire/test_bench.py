@@ -15,6 +15,8 @@ from penstock.loadgen.wire import hidden_bytes
 
 from .servers import Server, wait_until
 
+pytestmark = pytest.mark.heavy
+
 QUICK = ("--text", "--duration-s=1", "--warmup-s=0.2", "--output=16", "--prompt=4")
 IGNORE_EOS = '--extra={"ignore_eos":true}'
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from openai import OpenAI
 
 from penstock.models import embedded_model
 from tests.engine.layouts import MODELS
 
 from .servers import Server
+
+pytestmark = pytest.mark.heavy
 
 
 def test_two_models_of_different_layouts_in_one_server(
