@@ -106,6 +106,16 @@ def test_generate_prints_the_text_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
+def test_generate_says_that_the_disk_is_full() -> None:
+    asked = [sys.executable, "-m", "penstock", "generate", "Once", "--max-tokens", "8"]
+    with open("/dev/full", "wb") as disk:
+        done = subprocess.run(asked, stdout=disk, stderr=subprocess.PIPE, timeout=60, check=False)
+    told = b"Error: cannot write the text: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+@pytest.mark.slow
 def test_generate_ends_quietly_when_nobody_reads_its_output() -> None:
     command = "from penstock.cli.main import main; main()"
     reading, writing = os.pipe()
