@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from penstock.jobs.redis.address import parse_address
+from penstock.jobs.redis.store import RedisStore
 from tests.redis_server import RedisServer, redis_server
+
+from .stores import BOUNDS, opened
 
 
 def require_redis() -> None:
@@ -28,6 +32,21 @@ def redis(shared_redis: RedisServer) -> RedisServer:
     """Empty."""
     shared_redis.ask("FLUSHALL")
     return shared_redis
+
+
+@pytest.fixture
+async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
+    store = RedisStore(parse_address(redis.url), BOUNDS)
+    async with opened(store):
+        yield store
+
+
+@pytest.fixture
+async def other(redis: RedisServer) -> AsyncIterator[RedisStore]:
+    """Another process, which has not seen anything before."""
+    store = RedisStore(parse_address(redis.url), BOUNDS)
+    async with opened(store):
+        yield store
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -13,38 +12,18 @@ from glide import Script
 from penstock.build import make_edge
 from penstock.errors import PenstockError
 from penstock.events import Failed
-from penstock.jobs.redis.address import parse_address
 from penstock.jobs.redis.store import RedisStore
 from penstock.settings import Settings
 from penstock.web.app import App
 from tests.asgi import MemoryClient, fetch, running
 from tests.redis_server import RedisServer
 
-from .stores import BOUNDS, DONE, delta, job, opened, quiet
+from .stores import DONE, delta, job, quiet
 
 PATIENCE_S = 5
 JOB = "{penstock}:job:"
 # As another release would have written it.
 ORDER = "return redis.call('HSET', KEYS[1] .. 'job:job_b', 'order', '\\129\\161x\\1')"
-
-
-def make(redis: RedisServer) -> RedisStore:
-    return RedisStore(parse_address(redis.url), BOUNDS)
-
-
-@pytest.fixture
-async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    store = make(redis)
-    async with opened(store):
-        yield store
-
-
-@pytest.fixture
-async def other(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    """A process that has not seen any of it before."""
-    store = make(redis)
-    async with opened(store):
-        yield store
 
 
 async def names(store: RedisStore) -> list[str]:

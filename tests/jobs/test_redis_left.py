@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -35,21 +35,6 @@ JOB = "{penstock}:job:job_a"
 
 def make(redis: RedisServer, clock: JumpingClock | None = None) -> RedisStore:
     return RedisStore(parse_address(redis.url), BOUNDS, clock=clock)
-
-
-@pytest.fixture
-async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    store = make(redis)
-    async with opened(store):
-        yield store
-
-
-@pytest.fixture
-async def other(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    """Another process."""
-    store = make(redis)
-    async with opened(store):
-        yield store
 
 
 async def taken(store: RedisStore) -> tuple[Log, int]:

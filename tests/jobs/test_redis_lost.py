@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 import pytest
@@ -13,7 +13,6 @@ from penstock.admission import Room
 from penstock.errors import PenstockError
 from penstock.events import Event, Failed
 from penstock.generation import Generation
-from penstock.jobs.redis.address import parse_address
 from penstock.jobs.redis.log import RedisLog
 from penstock.jobs.redis.store import RedisStore
 from penstock.jobs.worker import Worker
@@ -22,7 +21,7 @@ from penstock.progress import Progress
 from penstock.requests import GenerateRequest
 from tests.redis_server import RedisServer
 
-from .stores import BOUNDS, DONE, delta, deltas, job, opened, quiet
+from .stores import DONE, delta, deltas, job, quiet
 
 pytestmark = pytest.mark.heavy
 
@@ -36,25 +35,6 @@ redis.call('DEL', log)
 for _, each in ipairs(kept) do redis.call('XADD', log, each[1], unpack(each[2])) end
 return redis.call('HSET', KEYS[1] .. 'job:job_a', 'last', 2)
 """
-
-
-def make(redis: RedisServer) -> RedisStore:
-    return RedisStore(parse_address(redis.url), BOUNDS)
-
-
-@pytest.fixture
-async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    store = make(redis)
-    async with opened(store):
-        yield store
-
-
-@pytest.fixture
-async def reading(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    """Another process."""
-    store = make(redis)
-    async with opened(store):
-        yield store
 
 
 async def written(store: RedisStore, *events: Event) -> tuple[RedisLog, int]:
@@ -73,10 +53,10 @@ async def found(store: RedisStore) -> RedisLog:
 
 
 async def test_readers_of_a_running_job_are_told_and_it_ends(
-    redis: RedisServer, store: RedisStore, reading: RedisStore
+    redis: RedisServer, store: RedisStore, other: RedisStore
 ) -> None:
     log, epoch = await written(store, *deltas(1, 2))
-    seen = await found(reading)
+    seen = await found(other)
     redis.ask("DEL", LOG)
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
@@ -94,11 +74,11 @@ async def _end_when_refused(log: RedisLog, epoch: int) -> None:
 
 
 async def test_one_who_has_come_as_far_as_the_loss_is_told_too(
-    redis: RedisServer, store: RedisStore, reading: RedisStore
+    redis: RedisServer, store: RedisStore, other: RedisStore
 ) -> None:
     """What follows would have the wrong numbers."""
     log, epoch = await written(store, *deltas(1, 2))
-    seen = await found(reading)
+    seen = await found(other)
     redis.ask("DEL", LOG)
     await log.append(epoch, delta(3))
     with trio.fail_after(PATIENCE_S), pytest.raises(PenstockError, match="were lost"):
@@ -106,10 +86,10 @@ async def test_one_who_has_come_as_far_as_the_loss_is_told_too(
 
 
 async def test_an_answer_without_its_events_is_told_as_such(
-    redis: RedisServer, store: RedisStore, reading: RedisStore
+    redis: RedisServer, store: RedisStore, other: RedisStore
 ) -> None:
     await written(store, *deltas(1, 2), DONE)
-    seen = await found(reading)
+    seen = await found(other)
     redis.ask("DEL", LOG)
     with trio.fail_after(PATIENCE_S):
         for ask in (seen.text, lambda: seen.read(0, 9)):
@@ -144,14 +124,14 @@ class Idle:
 
 
 async def test_a_worker_that_is_to_go_on_ends_it(
-    redis: RedisServer, store: RedisStore, reading: RedisStore
+    redis: RedisServer, store: RedisStore, other: RedisStore
 ) -> None:
     log, epoch = await written(store, *deltas(1, 2))
     redis.ask("DEL", LOG)
     await store.give_back(log, epoch)
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Worker(Idle(), reading, wall_s=60).run)
+            nursery.start_soon(Worker(Idle(), other, wall_s=60).run)
             await log.wait_end()
             nursery.cancel_scope.cancel()
     terminal = (await log.state()).terminal
@@ -160,11 +140,11 @@ async def test_a_worker_that_is_to_go_on_ends_it(
 
 
 async def test_last_events_that_were_lost_are_waited_for(
-    store: RedisStore, reading: RedisStore
+    store: RedisStore, other: RedisStore
 ) -> None:
     """Whoever goes on from what is left makes them again."""
     await written(store, *deltas(1, 2, 3))
-    seen = await found(reading)
+    seen = await found(other)
     await store.link.call(Script(FORGET_THE_LAST))  # type: ignore[no-untyped-call]
     got: list[Event] = []
 
@@ -174,7 +154,7 @@ async def test_last_events_that_were_lost_are_waited_for(
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            await quiet(reading)
+            await quiet(other)
             assert not got
             log = await found(store)
             await log.append(await log.claim(), delta(3))
@@ -182,10 +162,10 @@ async def test_last_events_that_were_lost_are_waited_for(
 
 
 async def test_one_who_had_read_more_than_the_job_came_to_in_the_end_is_told(
-    store: RedisStore, reading: RedisStore
+    store: RedisStore, other: RedisStore
 ) -> None:
     await written(store, *deltas(1, 2, 3, 4))
-    seen = await found(reading)
+    seen = await found(other)
     await store.link.call(Script(FORGET_THE_LAST))  # type: ignore[no-untyped-call]
     log = await found(store)
     await log.append(await log.claim(), DONE)
@@ -194,7 +174,7 @@ async def test_one_who_had_read_more_than_the_job_came_to_in_the_end_is_told(
 
 
 async def test_a_log_that_is_ahead_of_its_job_takes_no_process_down(
-    redis: RedisServer, store: RedisStore, reading: RedisStore
+    redis: RedisServer, store: RedisStore, other: RedisStore
 ) -> None:
     await written(store, *deltas(1, 2, 3))
     redis.ask("HSET", JOB, "last", "1")
@@ -203,7 +183,7 @@ async def test_a_log_that_is_ahead_of_its_job_takes_no_process_down(
         epoch = await log.claim()
         await log.append(epoch, delta(2))
         await log.append(epoch, DONE)
-        seen = await found(reading)
+        seen = await found(other)
         assert await seen.read(1, 9) == [delta(2), DONE]
         with pytest.raises(PenstockError, match="were lost"):
             await seen.read(0, 9)
